@@ -1,0 +1,3 @@
+//! The `wasmill` command.
+
+fn main() {}
