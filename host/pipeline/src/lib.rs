@@ -1,10 +1,24 @@
 //! The way of the data through wasmill, as state machines that are stepped with inputs and answer with effects.
 //!
 //! This crate has no clock, no network, no disk, no WebAssembly runtime and no threads: what it answers depends on
-//! what it is given alone. The `wasmill` crate puts the doors around it.
+//! what it is given alone. The `wasmill` crate puts the doors around it. Start reading at [`pipeline`].
 
+pub mod checkpoint;
 pub mod dead_letter;
 pub mod error;
+pub mod event;
+pub mod exchange;
+pub mod key;
+pub mod lane;
+pub mod pipeline;
+pub mod plan;
 pub mod plugin;
 pub mod record;
+pub mod shard;
 pub mod spec;
+pub mod state;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+pub mod time;
+pub mod window;
+pub mod worker;

@@ -28,7 +28,7 @@ pub enum DataType {
 }
 
 /// How the values of a column travel between host and plugin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Encoding {
     /// One value per row.
     Plain,

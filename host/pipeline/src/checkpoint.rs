@@ -1,0 +1,55 @@
+//! What a cut holds: one worker's part of a consistent state of the whole pipeline, and how it is taken up again.
+
+use crate::key::{hash, owner};
+use crate::lane::LaneCounts;
+use crate::state::delta::{GroupEntry, StateDelta};
+use arrow_array::{BinaryArray, UInt32Array};
+use arrow_schema::ArrowError;
+
+/// One partition at a cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartitionCut {
+    /// Which.
+    pub partition: i32,
+    /// The first offset that is not in the cut.
+    pub next_offset: i64,
+    /// The partition's watermark, `i64::MIN` where nothing was seen.
+    pub watermark_us: i64,
+}
+
+/// One worker's part of a cut.
+#[derive(Debug)]
+pub struct Cut {
+    /// Which worker's.
+    pub worker: usize,
+    /// Its partitions.
+    pub partitions: Vec<PartitionCut>,
+    /// The changes of its shards' state since the cut before, by aggregate.
+    pub deltas: Vec<StateDelta>,
+    /// What its lanes saw since the worker started.
+    pub counts: LaneCounts,
+    /// Rows its shards took in since the worker started, by aggregate.
+    pub counted: Vec<u64>,
+    /// Rows its shards gave out since the worker started, by aggregate.
+    pub closed: Vec<u64>,
+    /// Its open groups, by aggregate.
+    pub open_groups: Vec<u64>,
+    /// The largest watermark by which its shards closed windows.
+    pub closed_up_to_us: i64,
+}
+
+/// The groups of a state that one of `workers` owns, as `restore` takes them.
+///
+/// # Errors
+/// Where the states cannot be taken apart.
+pub fn share_of(
+    delta: &StateDelta,
+    worker: usize,
+    workers: usize,
+) -> Result<(Vec<GroupEntry>, BinaryArray), ArrowError> {
+    let mine = |entry: &GroupEntry| owner(hash(&entry.id.key), workers) == worker;
+    let numbers: Vec<u32> = (0..).zip(&delta.puts).filter(|(_, entry)| mine(entry)).map(|(i, _)| i).collect();
+    let entries = numbers.iter().map(|&i| delta.puts[i as usize].clone()).collect();
+    let states = arrow_select::take::take(&delta.states, &UInt32Array::from(numbers), None)?;
+    Ok((entries, arrow_array::cast::AsArray::as_binary::<i32>(&states).clone()))
+}

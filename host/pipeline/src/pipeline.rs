@@ -1,0 +1,144 @@
+//! The whole way of the data, in one thread: what happens to a record, read top to bottom.
+//!
+//! ```text
+//!  records ─▶ lane: parse ▸ event time ▸ too late? ─rows by key─▶ exchange ─▶ shard: window ▸ group ▸ update
+//!                 │ the partition's watermark                                    │ over? finish, in order
+//!                 └──────▶ watermarks: the least of all partitions ──────────────┘─▶ rows of closed windows
+//! ```
+//!
+//! The threads of the `wasmill` crate run the same machines with real queues between them; tests and simulations
+//! run them here, where every order of deliveries can be chosen.
+
+use crate::checkpoint::Cut;
+use crate::error::Error;
+use crate::exchange::Message;
+use crate::record::RawBatch;
+use crate::time::watermark::Watermarks;
+use crate::worker::{Effect, Worker};
+use std::collections::VecDeque;
+
+/// All workers of a pipeline, the queues between them and the watermarks.
+pub struct Pipeline {
+    workers: Vec<Worker>,
+    /// What was sent to each worker and not received yet: who sent it, and what.
+    queues: Vec<VecDeque<(usize, Message)>>,
+    watermarks: Watermarks,
+    cuts: u64,
+}
+
+impl Pipeline {
+    /// Of these workers, in the order of their numbers, with their partitions assigned.
+    pub fn new(workers: Vec<Worker>, mut watermarks: Watermarks) -> Self {
+        for worker in &workers {
+            for (partition, lane) in worker.lanes() {
+                watermarks.assign(partition, lane.watermark(), false);
+            }
+        }
+        let queues = workers.iter().map(|_| VecDeque::new()).collect();
+        Self { workers, queues, watermarks, cuts: 0 }
+    }
+
+    /// Records come in from Kafka, to the worker that has their partition.
+    ///
+    /// # Errors
+    /// See [`Worker::read`].
+    pub fn read(&mut self, worker: usize, raw: &RawBatch, written: &mut Vec<Effect>) -> Result<(), Error> {
+        if let Some(mark) = self.watermarks.partition(raw.partition)
+            && mark.idle
+        {
+            let floor = self.watermarks.wake(raw.partition);
+            if let Some(lane) = self.workers[worker].lane_mut(raw.partition) {
+                lane.raise(floor);
+            }
+        }
+        let mut effects = Vec::new();
+        self.workers[worker].read(raw, &mut effects)?;
+        self.carry_out(worker, effects, written);
+        // Only now, with its rows handed on, may the batch move the watermark.
+        if let Some(lane) = self.workers[worker].lane_mut(raw.partition) {
+            self.watermarks.advance(raw.partition, lane.watermark());
+        }
+        Ok(())
+    }
+
+    /// A worker receives the first message waiting for it.
+    ///
+    /// # Errors
+    /// See [`Worker::receive`].
+    pub fn deliver(&mut self, worker: usize, written: &mut Vec<Effect>) -> Result<bool, Error> {
+        let Some((from, message)) = self.queues[worker].pop_front() else { return Ok(false) };
+        let mut effects = Vec::new();
+        self.workers[worker].receive(from, message, &mut effects)?;
+        self.carry_out(worker, effects, written);
+        Ok(true)
+    }
+
+    /// A worker closes what is over: the watermark first, then all that was sent before it was read, then close.
+    ///
+    /// # Errors
+    /// See [`Worker::close`].
+    pub fn close(&mut self, worker: usize, written: &mut Vec<Effect>) -> Result<(), Error> {
+        let watermark = self.watermarks.current();
+        while self.deliver(worker, written)? {}
+        let mut effects = Vec::new();
+        self.workers[worker].close(watermark, &mut effects)?;
+        self.carry_out(worker, effects, written);
+        Ok(())
+    }
+
+    /// A consistent cut of all workers.
+    ///
+    /// # Errors
+    /// See [`Worker::finish_cut`].
+    pub fn cut(&mut self, written: &mut Vec<Effect>) -> Result<Vec<Cut>, Error> {
+        self.cuts += 1;
+        for worker in 0..self.workers.len() {
+            let mut effects = Vec::new();
+            self.workers[worker].begin_cut(self.cuts, &mut effects);
+            self.carry_out(worker, effects, written);
+        }
+        let mut cuts = Vec::new();
+        for worker in 0..self.workers.len() {
+            while !self.workers[worker].cut_is_ready() && self.deliver(worker, written)? {}
+            cuts.push(self.workers[worker].finish_cut()?.1);
+        }
+        Ok(cuts)
+    }
+
+    /// Closes everything, at the end of a run.
+    ///
+    /// # Errors
+    /// See [`Worker::drain`].
+    pub fn drain(&mut self, written: &mut Vec<Effect>) -> Result<(), Error> {
+        for worker in 0..self.workers.len() {
+            self.close(worker, written)?;
+        }
+        let Some(last) = self.workers.iter().filter_map(Worker::last_close).max() else { return Ok(()) };
+        self.watermarks.raise(last);
+        for worker in 0..self.workers.len() {
+            let mut effects = Vec::new();
+            self.workers[worker].drain(last, &mut effects)?;
+            self.carry_out(worker, effects, written);
+        }
+        Ok(())
+    }
+
+    /// The watermarks, to set partitions idle or let time pass.
+    pub fn watermarks(&mut self) -> &mut Watermarks {
+        &mut self.watermarks
+    }
+
+    /// The workers.
+    pub fn workers(&self) -> &[Worker] {
+        &self.workers
+    }
+
+    fn carry_out(&mut self, from: usize, effects: Vec<Effect>, written: &mut Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Send(to, message) => self.queues[to].push_back((from, message)),
+                write => written.push(write),
+            }
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! What changed in an aggregate's state between two cuts: the unit in which state is written and read back.
+
+use arrow_array::BinaryArray;
+
+/// What names a group in a checkpoint: its key and where its window or session starts.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupId {
+    /// The key's bytes, as `key` encodes them.
+    pub key: Vec<u8>,
+    /// The start of the window, or the time of the session's first event, µs.
+    pub start_us: i64,
+}
+
+/// A group and, for a session, the time of its last event (the start again for a window).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupEntry {
+    /// Which group.
+    pub id: GroupId,
+    /// The time of its last event, µs.
+    pub last_us: i64,
+}
+
+/// One aggregate's changes. Deletes apply before puts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StateDelta {
+    /// The aggregate's name.
+    pub aggregate: String,
+    /// The version of `states`.
+    pub state_version: u32,
+    /// Groups that are gone.
+    pub deletes: Vec<GroupId>,
+    /// Groups that are new or changed.
+    pub puts: Vec<GroupEntry>,
+    /// The state of each of `puts`.
+    pub states: BinaryArray,
+}

@@ -1,0 +1,315 @@
+//! Native plugins and the batch oracle: what a pipeline must give, computed in the plainest way from all records.
+
+use crate::dead_letter::Reason;
+use crate::plugin::{
+    Aggregate, AggregateDescription, DataType, Encoding, Fault, FaultKind, Field, Finished, NOBODY, Parsed, Parser,
+    ParserDescription, Reject, timestamp_type,
+};
+use crate::record::RawBatch;
+use crate::spec::{AggregateSpec, TimeSpec, Window};
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int64Type;
+use arrow_array::{ArrayRef, BinaryArray, Int64Array, StringArray, TimestampMicrosecondArray};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+fn field(name: &str, data_type: DataType, nullable: bool) -> Field {
+    Field { name: name.into(), data_type, encoding: Encoding::Plain, nullable }
+}
+
+/// A record of the test format: `user time value`. The time may be `-` (none).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TestRecord {
+    /// A good one.
+    Event {
+        /// Who.
+        user: String,
+        /// When, if it says so.
+        time: Option<i64>,
+        /// How much.
+        value: i64,
+    },
+    /// One the parser rejects.
+    Bad,
+    /// One that makes the parser trap.
+    Poison,
+    /// A tombstone.
+    Null,
+}
+
+impl TestRecord {
+    /// Its payload.
+    pub fn payload(&self) -> Option<Vec<u8>> {
+        match self {
+            Self::Event { user, time, value } => {
+                let time = time.map_or("-".into(), |t| t.to_string());
+                Some(format!("{user} {time} {value}").into_bytes())
+            }
+            Self::Bad => Some(b"bad".to_vec()),
+            Self::Poison => Some(b"poison".to_vec()),
+            Self::Null => None,
+        }
+    }
+
+    fn parse(payload: Option<&[u8]>) -> Self {
+        let Some(payload) = payload else { return Self::Null };
+        if payload == b"poison" {
+            return Self::Poison;
+        }
+        let event = || {
+            let mut words = std::str::from_utf8(payload).ok()?.split(' ');
+            let user = words.next()?.to_string();
+            let time = match words.next()? {
+                "-" => None,
+                time => Some(time.parse().ok()?),
+            };
+            Some(Self::Event { user, time, value: words.next()?.parse().ok()? })
+        };
+        event().unwrap_or(Self::Bad)
+    }
+}
+
+/// Records as a batch of one partition, with offsets from `first_offset` on. Each has its broker's time.
+pub fn raw_batch(partition: i32, first_offset: i64, records: &[(TestRecord, i64)]) -> RawBatch {
+    RawBatch {
+        partition,
+        offsets: (first_offset..).take(records.len()).collect(),
+        broker_times_us: records.iter().map(|(_, time)| *time).collect(),
+        values: records.iter().map(|(record, _)| record.payload()).collect(),
+        keys: BinaryArray::new_null(records.len()),
+    }
+}
+
+/// The parser of the test format.
+pub struct TestParser(ParserDescription);
+
+impl Default for TestParser {
+    fn default() -> Self {
+        let outputs = vec![
+            field("user", DataType::Utf8, false),
+            field("time", DataType::Timestamp, true),
+            field("value", DataType::Int64, false),
+        ];
+        Self(ParserDescription { outputs, event_time: Some(1) })
+    }
+}
+
+impl Parser for TestParser {
+    fn description(&self) -> &ParserDescription {
+        &self.0
+    }
+
+    fn parse(&mut self, batch: &RawBatch) -> Result<Parsed, Fault> {
+        let (mut users, mut times, mut values) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut origins, mut rejects) = (Vec::new(), Vec::new());
+        for (record, payload) in batch.values.iter().enumerate() {
+            match TestRecord::parse(payload) {
+                TestRecord::Event { user, time, value } => {
+                    users.push(user);
+                    times.push(time);
+                    values.push(value);
+                    origins.push(record as u32);
+                }
+                TestRecord::Bad => rejects.push(Reject { record, reason: Reason::Malformed, message: "bad".into() }),
+                TestRecord::Poison => {
+                    let message = "poison".into();
+                    return Err(Fault { plugin: "test".into(), kind: FaultKind::Trap, message });
+                }
+                TestRecord::Null => {}
+            }
+        }
+        let rows = origins.len();
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(StringArray::from(users)),
+            Arc::new(TimestampMicrosecondArray::from(times).with_data_type(timestamp_type())),
+            Arc::new(Int64Array::from(values)),
+        ];
+        Ok(Parsed { columns, rows, origins: Some(origins), rejects })
+    }
+}
+
+/// Counts rows and sums their values.
+pub struct CountAndSum {
+    description: AggregateDescription,
+    slots: BTreeMap<u32, (i64, i64)>,
+}
+
+impl Default for CountAndSum {
+    fn default() -> Self {
+        let description = AggregateDescription {
+            inputs: vec![field("value", DataType::Int64, false)],
+            context: vec![],
+            outputs: vec![field("events", DataType::Int64, false), field("total", DataType::Int64, false)],
+            state_version: 1,
+            restores: vec![],
+            commutative: true,
+        };
+        Self { description, slots: BTreeMap::new() }
+    }
+}
+
+impl Aggregate for CountAndSum {
+    fn description(&self) -> &AggregateDescription {
+        &self.description
+    }
+
+    fn update(&mut self, slots: &[u32], inputs: &[ArrayRef]) -> Result<(), Fault> {
+        let values = inputs[0].as_primitive::<Int64Type>().values();
+        assert_eq!(slots.len(), values.len(), "one slot per row");
+        for (&slot, &value) in slots.iter().zip(values).filter(|(slot, _)| **slot != NOBODY) {
+            let state = self.slots.entry(slot).or_default();
+            *state = (state.0 + 1, state.1 + value);
+        }
+        Ok(())
+    }
+
+    fn merge(&mut self, slots: &[u32], others: &[u32]) -> Result<(), Fault> {
+        for (slot, other) in slots.iter().zip(others) {
+            let (events, total) = self.slots.remove(other).unwrap_or_default();
+            let state = self.slots.entry(*slot).or_default();
+            *state = (state.0 + events, state.1 + total);
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, slots: &[u32], _context: &[ArrayRef]) -> Result<Finished, Fault> {
+        let states: Vec<(i64, i64)> = slots.iter().map(|s| self.slots.get(s).copied().unwrap_or_default()).collect();
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(states.iter().map(|s| s.0).collect::<Int64Array>()),
+            Arc::new(states.iter().map(|s| s.1).collect::<Int64Array>()),
+        ];
+        Ok(Finished { columns, origins: None })
+    }
+
+    fn snapshot(&mut self, slots: &[u32]) -> Result<BinaryArray, Fault> {
+        let encode = |slot: &u32| {
+            let (events, total) = self.slots.get(slot).copied().unwrap_or_default();
+            Some([events.to_le_bytes(), total.to_le_bytes()].concat())
+        };
+        Ok(slots.iter().map(encode).collect())
+    }
+
+    fn restore(&mut self, slots: &[u32], _state_version: u32, states: &BinaryArray) -> Result<(), Fault> {
+        for (slot, state) in slots.iter().zip(states.iter().flatten()) {
+            let (events, total) = state.split_at(8);
+            let number = |bytes: &[u8]| i64::from_le_bytes(bytes.try_into().expect("eight bytes each"));
+            let before = self.slots.insert(*slot, (number(events), number(total)));
+            assert!(before.is_none(), "a slot is restored only while it is empty");
+        }
+        Ok(())
+    }
+
+    fn release(&mut self, slots: &[u32]) -> Result<(), Fault> {
+        for slot in slots {
+            self.slots.remove(slot);
+        }
+        Ok(())
+    }
+}
+
+/// A row of an aggregate over [`CountAndSum`]: start, end, user, events, total.
+pub type Row = (i64, i64, String, i64, i64);
+
+/// Everything a pipeline must give for a topic.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Expected {
+    /// (partition, offset, event time) of each row of the raw output, sorted.
+    pub raw: Vec<(i32, i64, i64)>,
+    /// (partition, offset) of each dead letter, sorted.
+    pub dead_letters: Vec<(i32, i64)>,
+    /// Each aggregate's rows, sorted.
+    pub rows: Vec<Vec<Row>>,
+    /// (partition, offset) of each aggregate's late rows, sorted.
+    pub late: Vec<Vec<(i32, i64)>>,
+}
+
+/// The oracle: `topic[p]` are the records of partition p with their broker's times; keys are `user`.
+pub fn expected(topic: &[Vec<(TestRecord, i64)>], time: &TimeSpec, aggregates: &[AggregateSpec]) -> Expected {
+    let mut expected = Expected::default();
+    let mut judged = Vec::new();
+    for (partition, records) in (0..).zip(topic) {
+        let mut watermark = i64::MIN;
+        for (offset, (record, broker_time)) in (0i64..).zip(records) {
+            let TestRecord::Event { user, time: at, value } = record else {
+                if !matches!(record, TestRecord::Null) {
+                    expected.dead_letters.push((partition, offset));
+                }
+                continue;
+            };
+            let at = at.unwrap_or(*broker_time);
+            if time.max_ahead_us.is_some_and(|most| at > broker_time + most) {
+                expected.dead_letters.push((partition, offset));
+                continue;
+            }
+            expected.raw.push((partition, offset, at));
+            judged.push(Judged { origin: (partition, offset), user, at, value: *value, watermark });
+            watermark = watermark.max(at - time.watermark_delay_us);
+        }
+    }
+    for aggregate in aggregates {
+        let (rows, late) = aggregate_all(&judged, aggregate);
+        expected.rows.push(rows);
+        expected.late.push(late);
+    }
+    expected
+}
+
+struct Judged<'a> {
+    origin: (i32, i64),
+    user: &'a str,
+    at: i64,
+    value: i64,
+    watermark: i64,
+}
+
+fn aggregate_all(rows: &[Judged<'_>], aggregate: &AggregateSpec) -> (Vec<Row>, Vec<(i32, i64)>) {
+    let lateness = aggregate.allowed_lateness_us;
+    let mut late = BTreeSet::new();
+    let mut by_group: BTreeMap<(i64, i64, &str), (i64, i64)> = BTreeMap::new();
+    let mut by_user: BTreeMap<&str, Vec<&Judged<'_>>> = BTreeMap::new();
+    for row in rows {
+        let windows: Vec<(i64, i64)> = match aggregate.window {
+            Window::Tumbling { size_us, offset_us } => {
+                let start = (row.at - offset_us).div_euclid(size_us) * size_us + offset_us;
+                vec![(start, start + size_us)]
+            }
+            Window::Sliding { size_us, slide_us, offset_us } => {
+                let newest = (row.at - offset_us).div_euclid(slide_us) * slide_us + offset_us;
+                (0..size_us / slide_us).map(|k| (newest - k * slide_us, newest - k * slide_us + size_us)).collect()
+            }
+            Window::Session { .. } => {
+                if row.watermark != i64::MIN && row.at + lateness < row.watermark {
+                    late.insert(row.origin);
+                } else {
+                    by_user.entry(row.user).or_default().push(row);
+                }
+                continue;
+            }
+        };
+        let mut counted = false;
+        for (start, end) in windows {
+            if end + lateness > row.watermark {
+                let state = by_group.entry((start, end, row.user)).or_default();
+                *state = (state.0 + 1, state.1 + row.value);
+                counted = true;
+            }
+        }
+        if !counted {
+            late.insert(row.origin);
+        }
+    }
+    let mut out: Vec<Row> =
+        by_group.into_iter().map(|((start, end, user), (n, sum))| (start, end, user.to_string(), n, sum)).collect();
+    if let Window::Session { gap_us } = aggregate.window {
+        for (user, mut rows) in by_user {
+            rows.sort_by_key(|row| row.at);
+            for session in rows.chunk_by(|a, b| b.at - a.at <= gap_us) {
+                let (first, last) = (session[0].at, session[session.len() - 1].at);
+                let total = session.iter().map(|row| row.value).sum();
+                out.push((first, last + gap_us, user.to_string(), session.len() as i64, total));
+            }
+        }
+    }
+    out.sort();
+    (out, late.into_iter().collect())
+}
