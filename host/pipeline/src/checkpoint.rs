@@ -36,6 +36,8 @@ pub struct Cut {
     pub open_groups: Vec<u64>,
     /// The largest watermark by which its shards closed windows.
     pub closed_up_to_us: i64,
+    /// The least watermark at which nothing of it is open any more; `None` where nothing is.
+    pub last_close_us: Option<i64>,
 }
 
 /// The groups of a state that one of `workers` owns, as `restore` takes them.

@@ -39,6 +39,8 @@ pub struct Worker {
     shards: Vec<Shard>,
     counts: LaneCounts,
     cutting: Option<Cutting>,
+    /// The number of the last cut finished.
+    last_cut: u64,
     closed_up_to: i64,
 }
 
@@ -58,8 +60,17 @@ impl Worker {
         let shards: Vec<Shard> = aggregates.into_iter().enumerate().map(shard).collect();
         let counts =
             LaneCounts { late: vec![0; shards.len()], late_windows: vec![0; shards.len()], ..LaneCounts::default() };
-        let (lanes, cutting, closed_up_to) = (BTreeMap::new(), None, NOTHING_SEEN);
-        Self { plan, number, parser, lanes, shards, counts, cutting, closed_up_to }
+        Self {
+            plan,
+            number,
+            parser,
+            lanes: BTreeMap::new(),
+            shards,
+            counts,
+            cutting: None,
+            last_cut: 0,
+            closed_up_to: NOTHING_SEEN,
+        }
     }
 
     /// Gives it a partition to read from `next_offset` on.
@@ -185,9 +196,10 @@ impl Worker {
         self.shards.iter().filter_map(Shard::last_close).max()
     }
 
-    /// Starts a cut between two batches: from here on, what is sent to the others belongs after it.
+    /// Starts a cut between two batches: from here on, what is sent to the others belongs after it. Numbers ascend;
+    /// a cut that another worker's barrier has started already, or that is finished, is not started again.
     pub fn begin_cut(&mut self, number: u64, effects: &mut Vec<Effect>) {
-        if self.cutting.is_some() {
+        if self.cutting.is_some() || number <= self.last_cut {
             return;
         }
         let workers = self.plan.workers;
@@ -217,6 +229,7 @@ impl Worker {
             return Err(Error::Bug("a cut was finished before every barrier was there".into()));
         }
         let cutting = self.cutting.take().expect("a cut that is ready is under way");
+        self.last_cut = cutting.number;
         let cut = self.cut()?;
         for rows in cutting.held {
             self.shards[rows.aggregate].update(&rows)?;
@@ -241,6 +254,7 @@ impl Worker {
             closed: self.shards.iter().map(Shard::closed_rows).collect(),
             open_groups: self.shards.iter().map(|s| s.open_groups() as u64).collect(),
             closed_up_to_us: self.closed_up_to,
+            last_close_us: self.last_close(),
         })
     }
 

@@ -34,3 +34,21 @@ pub struct StateDelta {
     /// The state of each of `puts`.
     pub states: BinaryArray,
 }
+
+impl StateDelta {
+    /// No changes.
+    pub fn new(aggregate: impl Into<String>, state_version: u32) -> Self {
+        let states = BinaryArray::from_iter_values(std::iter::empty::<&[u8]>());
+        Self { aggregate: aggregate.into(), state_version, deletes: Vec::new(), puts: Vec::new(), states }
+    }
+
+    /// How many groups it names.
+    pub fn entries(&self) -> u64 {
+        (self.deletes.len() + self.puts.len()) as u64
+    }
+
+    /// Whether nothing changed.
+    pub fn is_empty(&self) -> bool {
+        self.entries() == 0
+    }
+}

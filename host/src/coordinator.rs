@@ -1,0 +1,322 @@
+//! The coordinator: cuts through all workers, and makes each cut a checkpoint.
+//!
+//! A checkpoint is made beside the running pipeline, in this order: files and state are made durable; the manifest is
+//! published, and from then on the checkpoint exists; the finished files get their final names. A crash before the
+//! manifest leaves nothing, a crash after it is completed by the next start.
+
+use crate::accounting::Totals;
+use crate::assembly::Assembly;
+use crate::clock;
+use crate::driver::{Command, Failure, Report, Shared, lock};
+use crate::kafka::Waker;
+use crate::sink::{self, SinkCut};
+use crate::store::{FORMAT, LocalStore, Manifest, PartitionState, SegmentRef};
+use anyhow::anyhow;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use wasmill_pipeline::checkpoint::Cut;
+use wasmill_pipeline::error::Class;
+use wasmill_pipeline::time::NOTHING_SEEN;
+
+/// How often the coordinator looks around.
+const TICK: Duration = Duration::from_millis(100);
+
+/// How many checkpoints are kept: the newest, and the one before for a person who wants to look.
+const KEPT_CHECKPOINTS: usize = 2;
+
+/// What ends a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Somebody asked.
+    Stopped,
+    /// Everything there was at the start has been read.
+    CaughtUp,
+}
+
+/// What people see of checkpoints.
+#[derive(Clone, Debug, Default)]
+pub struct Progress {
+    /// The last checkpoint's number.
+    pub checkpoint: u64,
+    /// How many were made by this process.
+    pub made: u64,
+    /// When the last was complete.
+    pub completed: Option<Instant>,
+    /// How long it took from the cut's start to the final names.
+    pub took: Duration,
+    /// The longest time a worker stood still for it.
+    pub pause: Duration,
+    /// State bytes it wrote.
+    pub bytes: u64,
+    /// Totals as of the last checkpoint.
+    pub totals: Totals,
+    /// Files committed by this process, by output.
+    pub files: BTreeMap<String, u64>,
+    /// Whether the books close, and where not.
+    pub accounting: Vec<String>,
+    /// What the pipeline is doing.
+    pub phase: &'static str,
+}
+
+/// One attempt's coordinator.
+pub struct Coordinator {
+    /// The parts.
+    pub assembly: Arc<Assembly>,
+    /// Where checkpoints go.
+    pub store: LocalStore,
+    /// Where outputs go.
+    pub output_root: PathBuf,
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// The isolated run, if it is one.
+    pub run: Option<String>,
+    /// The time between two checkpoints.
+    pub interval: Duration,
+    /// The most records read between two cuts.
+    pub max_records: Option<u64>,
+    /// Close everything at the end of a run that ends by itself.
+    pub drain: bool,
+    /// What all threads share.
+    pub shared: Arc<Shared>,
+    /// The workers.
+    pub commands: Vec<Sender<Command>>,
+    /// What wakes each worker.
+    pub wakers: Vec<Waker>,
+    /// What the workers say.
+    pub reports: Receiver<Report>,
+    /// Partitions of the topic, as they are discovered, with where to begin in each.
+    pub discovered: Receiver<Vec<(i32, i64)>>,
+    /// Somebody asks to stop.
+    pub stop: Arc<AtomicBool>,
+    /// For people.
+    pub progress: Arc<Mutex<Progress>>,
+    /// Checkpoint segments, oldest first.
+    pub segments: Vec<SegmentRef>,
+    /// The last checkpoint.
+    pub checkpoint: u64,
+    /// What earlier attempts and runs counted.
+    pub base: Totals,
+    /// The partitions that are assigned.
+    pub partitions: BTreeSet<i32>,
+    /// The watermark up to which windows were closed: rows for them are too late for ever.
+    pub closed_up_to_us: i64,
+    /// How many workers have read everything they were to read.
+    pub caught_up: usize,
+}
+
+impl Coordinator {
+    /// Runs until the end or a failure. Workers are left to stop by themselves.
+    ///
+    /// # Errors
+    /// A worker's failure, or one of the store or the outputs.
+    pub fn run(mut self) -> Result<End, Failure> {
+        let result = self.work();
+        if result.is_err() {
+            self.shared.abort.store(true, Ordering::SeqCst);
+        }
+        result
+    }
+
+    fn work(&mut self) -> Result<End, Failure> {
+        if self.checkpoint == 0 {
+            // The first checkpoint holds where reading began: `latest` means the same after a crash.
+            self.cut()?;
+        }
+        let mut next_cut = Instant::now() + self.interval;
+        let mut ticked = Instant::now();
+        loop {
+            lock(&self.shared.watermarks).pass_idle_time(ticked.elapsed().as_micros() as i64);
+            ticked = Instant::now();
+            self.assign_discovered()?;
+            if self.stop.load(Ordering::SeqCst) {
+                self.phase("stopping");
+                self.last_cut()?;
+                return Ok(End::Stopped);
+            }
+            if self.caught_up == self.commands.len() {
+                if self.drain {
+                    self.phase("draining");
+                    let open_until = self.cut()?;
+                    self.tell_all(&Command::Drain(open_until))?;
+                    lock(&self.shared.watermarks).raise(open_until);
+                }
+                self.last_cut()?;
+                return Ok(End::CaughtUp);
+            }
+            if Instant::now() >= next_cut {
+                self.cut()?;
+                next_cut = (next_cut + self.interval).max(Instant::now());
+            }
+            match self.reports.recv_timeout(TICK.min(next_cut.saturating_duration_since(Instant::now()))) {
+                Ok(report) => self.hear(report)?,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err(workers_gone()),
+            }
+        }
+    }
+
+    fn last_cut(&mut self) -> Result<(), Failure> {
+        self.shared.last_cut.store(true, Ordering::SeqCst);
+        self.cut().map(|_| ())
+    }
+
+    fn phase(&self, phase: &'static str) {
+        lock(&self.progress).phase = phase;
+    }
+
+    fn hear(&mut self, report: Report) -> Result<(), Failure> {
+        match report {
+            Report::CaughtUp => {
+                self.caught_up += 1;
+                Ok(())
+            }
+            Report::Failed(failure) => Err(failure),
+            Report::Cut { number, .. } => {
+                Err(Failure::new(Class::Bug, anyhow!("a part of a cut that is not under way number={number}")))
+            }
+        }
+    }
+
+    fn tell_all(&self, command: &Command) -> Result<(), Failure> {
+        for (commands, waker) in self.commands.iter().zip(&self.wakers) {
+            commands.send(command.clone()).map_err(|_| workers_gone())?;
+            waker.wake();
+        }
+        Ok(())
+    }
+
+    /// Gives new partitions of the topic to workers.
+    fn assign_discovered(&mut self) -> Result<(), Failure> {
+        while let Ok(found) = self.discovered.try_recv() {
+            for (partition, next_offset) in found {
+                if self.partitions.insert(partition) {
+                    tracing::info!(partition, next_offset, "the topic has a new partition");
+                    let worker = worker_of(partition, self.commands.len());
+                    let assign = Command::Assign { partition, next_offset };
+                    self.commands[worker].send(assign).map_err(|_| workers_gone())?;
+                    self.wakers[worker].wake();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a checkpoint, and gives the least watermark at which nothing is open any more.
+    fn cut(&mut self) -> Result<i64, Failure> {
+        let began = Instant::now();
+        let number = self.checkpoint + 1;
+        self.tell_all(&Command::Cut(number))?;
+        let mut cuts = Vec::new();
+        let mut files = SinkCut::default();
+        let mut longest = Duration::ZERO;
+        while cuts.len() < self.commands.len() {
+            match self.reports.recv().map_err(|_| workers_gone())? {
+                Report::Cut { number: of, cut, files: part, pause } if of == number => {
+                    cuts.push(*cut);
+                    files.extend(part);
+                    longest = longest.max(pause);
+                }
+                other => self.hear(other)?,
+            }
+        }
+        let budget = self.max_records.map_or(i64::MAX, |most| i64::try_from(most).unwrap_or(i64::MAX));
+        self.shared.budget.store(budget, Ordering::SeqCst);
+        let open_until = cuts.iter().filter_map(|cut| cut.last_close_us).max();
+        self.publish(number, cuts, &files, began, longest)?;
+        Ok(open_until.unwrap_or(NOTHING_SEEN))
+    }
+
+    fn publish(
+        &mut self,
+        number: u64,
+        cuts: Vec<Cut>,
+        files: &SinkCut,
+        began: Instant,
+        pause: Duration,
+    ) -> Result<(), Failure> {
+        sink::sync(&self.output_root, files)?;
+        let lost = self.shared.standing.iter().map(|standing| lock(standing).lost_records).sum();
+        let mut totals = self.base.clone();
+        totals.add(&self.assembly.outputs.names, &cuts, lost);
+        let live: u64 = cuts.iter().flat_map(|cut| &cut.open_groups).sum();
+        self.closed_up_to_us = cuts.iter().map(|cut| cut.closed_up_to_us).fold(self.closed_up_to_us, i64::max);
+        let partitions = self.partition_states(&cuts);
+        let deltas: Vec<_> = cuts.into_iter().flat_map(|cut| cut.deltas).filter(|d| !d.is_empty()).collect();
+        let mut bytes = 0;
+        if !deltas.is_empty() {
+            let segment = self.store.write_segment(number, &deltas)?;
+            bytes = segment.bytes;
+            self.segments.push(segment);
+            self.store.compact(number, &mut self.segments, live)?;
+        }
+        let json = |value: Result<serde_json::Value, serde_json::Error>| value.map_err(|e| Failure::new(Class::Bug, e));
+        let manifest = Manifest {
+            format: FORMAT,
+            checkpoint: number,
+            generation: self.store.generation(),
+            pipeline: self.pipeline.clone(),
+            fingerprint: self.assembly.fingerprint(),
+            topic: self.assembly.outputs.topic.clone(),
+            run: self.run.clone(),
+            created_at_us: clock::now_us(),
+            watermark_us: (self.closed_up_to_us != NOTHING_SEEN).then_some(self.closed_up_to_us),
+            partitions,
+            plugins: self.assembly.digests(),
+            counters: totals.to_counters(),
+            segments: self.segments.clone(),
+            files: json(serde_json::to_value(&files.finished))?,
+            open_files: json(serde_json::to_value(&files.open))?,
+        };
+        self.store.publish(&manifest)?;
+        self.checkpoint = number;
+        sink::commit(&self.output_root, &files.finished)?;
+        self.store.prune(KEPT_CHECKPOINTS)?;
+        let offsets = manifest.partitions.iter().map(|p| (p.partition, p.next_offset)).collect();
+        self.tell_all(&Command::CommitOffsets(offsets))?;
+        self.note(number, totals, files, began.elapsed(), pause, bytes);
+        Ok(())
+    }
+
+    fn partition_states(&self, cuts: &[Cut]) -> Vec<PartitionState> {
+        let watermarks = lock(&self.shared.watermarks);
+        let state = |p: &wasmill_pipeline::checkpoint::PartitionCut| PartitionState {
+            partition: p.partition,
+            next_offset: p.next_offset,
+            watermark_us: (p.watermark_us != NOTHING_SEEN).then_some(p.watermark_us),
+            idle: watermarks.partition(p.partition).is_some_and(|mark| mark.idle),
+        };
+        let mut states: Vec<_> = cuts.iter().flat_map(|cut| &cut.partitions).map(state).collect();
+        states.sort_unstable_by_key(|state| state.partition);
+        states
+    }
+
+    fn note(&self, number: u64, totals: Totals, files: &SinkCut, took: Duration, pause: Duration, bytes: u64) {
+        let accounting = totals.mistakes();
+        for mistake in &accounting {
+            tracing::error!(checkpoint = number, "the accounting does not close: {mistake}");
+        }
+        tracing::debug!(checkpoint = number, ?took, ?pause, bytes, files = files.finished.len(), "checkpoint");
+        let mut progress = lock(&self.progress);
+        progress.checkpoint = number;
+        progress.made += 1;
+        progress.completed = Some(Instant::now());
+        (progress.took, progress.pause, progress.bytes) = (took, pause, bytes);
+        (progress.totals, progress.accounting) = (totals, accounting);
+        for file in &files.finished {
+            *progress.files.entry(file.output.clone()).or_default() += 1;
+        }
+    }
+}
+
+/// Which worker reads a partition.
+pub fn worker_of(partition: i32, workers: usize) -> usize {
+    partition.unsigned_abs() as usize % workers
+}
+
+fn workers_gone() -> Failure {
+    Failure::new(Class::Bug, anyhow!("a worker ended without saying why"))
+}

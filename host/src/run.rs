@@ -1,0 +1,415 @@
+//! Runs a pipeline: builds its parts from the last checkpoint, lets them work, and starts again where that may help.
+
+use crate::accounting::Totals;
+use crate::assembly::Assembly;
+use crate::coordinator::{Coordinator, End, Progress, worker_of};
+use crate::driver::{Driver, Failure, INBOX, Reading, Shared, Standing, Wires, lock};
+use crate::kafka::{Admin, Settings, Source, Start, Waker};
+use crate::sink::{self, FileNaming, Writers};
+use crate::store::{LocalStore, Manifest};
+use crate::tap::Taps;
+use anyhow::{Context, anyhow};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use wasmill_pipeline::error::Class;
+use wasmill_pipeline::spec::TimeSpec;
+use wasmill_pipeline::time::NOTHING_SEEN;
+use wasmill_pipeline::time::watermark::Watermarks;
+use wasmill_pipeline::worker::Worker;
+
+/// How often the topic is asked for new partitions; the default of Kafka's own clients is 5 minutes.
+const DISCOVER_EVERY: Duration = Duration::from_secs(10);
+
+/// The first and the longest wait before the next attempt.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
+
+/// How many attempts in a row may fail for a reason of the pipeline's own without a checkpoint in between.
+const MOST_FAILURES: u32 = 3;
+
+/// What a run is to do.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// The isolated run, if it is one.
+    pub run: Option<String>,
+    /// How the topic is reached.
+    pub kafka: Settings,
+    /// Where reading starts when there is no checkpoint.
+    pub start: Start,
+    /// Whether removed records end the run.
+    pub fail_on_data_loss: bool,
+    /// The most records read between two checkpoints.
+    pub max_records: Option<u64>,
+    /// How event time moves.
+    pub time: TimeSpec,
+    /// Worker threads.
+    pub workers: usize,
+    /// Where checkpoints go.
+    pub checkpoint_path: PathBuf,
+    /// The time between two.
+    pub checkpoint_interval: Duration,
+    /// Where outputs go.
+    pub output_root: PathBuf,
+    /// Stop at the end offsets seen at the start.
+    pub until_caught_up: bool,
+    /// Close everything then.
+    pub drain: bool,
+    /// What to show on the terminal.
+    pub taps: Vec<String>,
+}
+
+/// What people see of a run, whichever attempt is under way.
+#[derive(Default)]
+pub struct View {
+    /// Checkpoints.
+    pub progress: Arc<Mutex<Progress>>,
+    /// The threads of the current attempt.
+    pub shared: Mutex<Option<Arc<Shared>>>,
+    /// What earlier attempts and runs had counted when this attempt began.
+    pub base: Mutex<Totals>,
+    /// The generation of the current attempt.
+    pub generation: Mutex<u64>,
+    /// What is waited for, if anything is.
+    pub waiting: Mutex<Option<String>>,
+}
+
+impl View {
+    fn wait(&self, what: &str) {
+        tracing::info!("{what}");
+        *lock(&self.waiting) = Some(what.to_owned());
+    }
+
+    fn go_on(&self) {
+        *lock(&self.waiting) = None;
+    }
+}
+
+/// Runs until somebody sets `stop`, everything is read (where that is asked for), or nothing more can be done.
+///
+/// # Errors
+/// The failure that ended it, with its class.
+pub fn run(
+    assembly: &Arc<Assembly>,
+    options: &Options,
+    view: &Arc<View>,
+    taps: &Taps,
+    stop: &Arc<AtomicBool>,
+) -> Result<End, Failure> {
+    let mut backoff = BACKOFF.0;
+    let mut failures = 0;
+    loop {
+        let made = lock(&view.progress).made;
+        let result = Attempt { assembly, options, view, taps, stop }.run();
+        *lock(&view.shared) = None;
+        let failure = match result {
+            Ok(end) => return Ok(end),
+            Err(_) if stop.load(Ordering::SeqCst) => return Ok(End::Stopped),
+            Err(failure) => failure,
+        };
+        if lock(&view.progress).made > made {
+            (backoff, failures) = (BACKOFF.0, 0);
+        }
+        failures += 1;
+        match failure.class {
+            Class::Unavailable => {}
+            Class::Plugin | Class::Bug if failures < MOST_FAILURES => {}
+            _ => return Err(failure),
+        }
+        view.wait(&format!("paused, trying again in {backoff:?}: {:#}", failure.error));
+        lock(&view.progress).phase = "paused";
+        sleep_unless(stop, backoff);
+        backoff = (backoff * 2).min(BACKOFF.1);
+    }
+}
+
+fn sleep_unless(stop: &AtomicBool, time: Duration) {
+    let until = Instant::now() + time;
+    while !stop.load(Ordering::SeqCst) && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(50).min(time));
+    }
+}
+
+/// One attempt: from the last checkpoint until the end or a failure.
+struct Attempt<'a> {
+    assembly: &'a Arc<Assembly>,
+    options: &'a Options,
+    view: &'a Arc<View>,
+    taps: &'a Taps,
+    stop: &'a Arc<AtomicBool>,
+}
+
+/// Where an attempt begins.
+struct Beginning {
+    /// Per partition: the next offset and the watermark.
+    partitions: BTreeMap<i32, (i64, i64)>,
+    manifest: Option<Manifest>,
+    closed_up_to_us: i64,
+}
+
+impl Attempt<'_> {
+    fn run(&self) -> Result<End, Failure> {
+        lock(&self.view.progress).phase = "starting";
+        let store = self.open_store()?;
+        *lock(&self.view.generation) = store.generation();
+        let manifest = store.latest()?;
+        if let Some(manifest) = &manifest {
+            store.check_owner(manifest, &self.options.pipeline, &self.assembly.fingerprint())?;
+        }
+        self.recover_files(manifest.as_ref())?;
+        let admin = Admin::new(&self.options.kafka)?;
+        let beginning = self.beginning(&admin, manifest)?;
+        let until = if self.options.until_caught_up {
+            let partitions: Vec<i32> = beginning.partitions.keys().copied().collect();
+            Some(admin.end_offsets(&partitions)?)
+        } else {
+            None
+        };
+        self.view.go_on();
+        self.work(store, admin, beginning, until)
+    }
+
+    fn open_store(&self) -> Result<LocalStore, Failure> {
+        let mut on_wait = |who: &str| {
+            self.view.wait(&format!("waiting for the checkpoint folder: {who}"));
+            if self.stop.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        Ok(LocalStore::open(&self.options.checkpoint_path, &mut on_wait)?)
+    }
+
+    /// Completes what the last checkpoint promised, and removes what no checkpoint knows.
+    fn recover_files(&self, manifest: Option<&Manifest>) -> Result<(), Failure> {
+        let root = &self.options.output_root;
+        if let Some(manifest) = manifest {
+            let corrupt = |what: &str, error: serde_json::Error| {
+                let checkpoint = manifest.checkpoint;
+                Failure::new(Class::Corrupt, anyhow!("{what} of the checkpoint cannot be read checkpoint={checkpoint}: {error}"))
+            };
+            let finished: Vec<sink::StagedFile> =
+                serde_json::from_value(manifest.files.clone()).map_err(|e| corrupt("files", e))?;
+            let open: Vec<sink::OpenFile> =
+                serde_json::from_value(manifest.open_files.clone()).map_err(|e| corrupt("open files", e))?;
+            sink::recover(root, &finished, &open)?;
+        }
+        let removed = sink::sweep(root, &self.file_run(), &HashSet::new())?;
+        if removed > 0 {
+            tracing::info!(removed, "removed staged files that belong to no checkpoint; their records are read again");
+        }
+        Ok(())
+    }
+
+    /// What makes this checkpoint's file names unlike others': the run or pipeline, and where its checkpoints are.
+    fn file_run(&self) -> String {
+        let path = std::fs::canonicalize(&self.options.checkpoint_path);
+        let path = path.unwrap_or_else(|_| self.options.checkpoint_path.clone());
+        let hash = wasmill_pipeline::key::hash(path.as_os_str().as_encoded_bytes());
+        let name = self.options.run.as_deref().unwrap_or(&self.options.pipeline);
+        let name: String = name.chars().take(40).collect();
+        format!("{name}-{:08x}", hash as u32)
+    }
+
+    fn beginning(&self, admin: &Admin, manifest: Option<Manifest>) -> Result<Beginning, Failure> {
+        let mut on_wait = |what: &str| self.view.wait(what);
+        let topic_partitions = admin.wait_for_topic(&mut on_wait, self.stop)?;
+        let closed_up_to_us = manifest.as_ref().and_then(|m| m.watermark_us).unwrap_or(NOTHING_SEEN);
+        let mut partitions = BTreeMap::new();
+        for p in manifest.iter().flat_map(|m| &m.partitions) {
+            // What an idle partition missed is closed: its next rows are judged by that.
+            let watermark = p.watermark_us.unwrap_or(NOTHING_SEEN).max(closed_up_to_us);
+            partitions.insert(p.partition, (p.next_offset, watermark));
+        }
+        let new: Vec<i32> = topic_partitions.into_iter().filter(|p| !partitions.contains_key(p)).collect();
+        // Partitions that came since the last checkpoint are read from their beginning.
+        let start = if manifest.is_some() { &Start::Earliest } else { &self.options.start };
+        for (partition, offset) in admin.start_offsets(start, &new)? {
+            partitions.insert(partition, (offset, closed_up_to_us));
+        }
+        Ok(Beginning { partitions, manifest, closed_up_to_us })
+    }
+
+    fn work(
+        &self,
+        store: LocalStore,
+        admin: Admin,
+        beginning: Beginning,
+        until: Option<BTreeMap<i32, i64>>,
+    ) -> Result<End, Failure> {
+        let workers = self.options.workers;
+        let states = match &beginning.manifest {
+            Some(manifest) => store.load(&manifest.segments)?,
+            None => Vec::new(),
+        };
+        let mut watermarks = if beginning.closed_up_to_us == NOTHING_SEEN {
+            Watermarks::default()
+        } else {
+            Watermarks::starting_at(beginning.closed_up_to_us)
+        };
+        for (&partition, &(_, watermark)) in &beginning.partitions {
+            watermarks.assign(partition, watermark, false);
+        }
+        let budget = self.options.max_records.map_or(i64::MAX, |most| i64::try_from(most).unwrap_or(i64::MAX));
+        let shared = Arc::new(Shared {
+            watermarks: Mutex::new(watermarks),
+            budget: AtomicI64::new(budget),
+            last_cut: AtomicBool::new(false),
+            abort: AtomicBool::new(false),
+            standing: (0..workers).map(|_| Mutex::new(Standing::default())).collect(),
+        });
+        let base = beginning.manifest.as_ref().map(|m| Totals::from_counters(&m.counters)).unwrap_or_default();
+        *lock(&self.view.base) = base.clone();
+        let (reports_in, reports) = unbounded();
+        let mut sources = Vec::new();
+        for number in 0..workers {
+            let mine: Vec<(i32, i64)> = beginning
+                .partitions
+                .iter()
+                .filter(|&(&p, _)| worker_of(p, workers) == number)
+                .map(|(&p, &(offset, _))| (p, offset))
+                .collect();
+            sources.push(Source::new(&self.options.kafka, &mine)?);
+        }
+        let wakers: Vec<Waker> = sources.iter().map(Source::waker).collect();
+        let (peers, inboxes): (Vec<_>, Vec<_>) = (0..workers).map(|_| bounded(INBOX)).unzip();
+        let mut commands = Vec::new();
+        let mut drivers = Vec::new();
+        for ((number, source), inbox) in sources.into_iter().enumerate().zip(inboxes) {
+            let (command, orders) = unbounded();
+            commands.push(command);
+            let wires =
+                Wires { commands: orders, inbox, peers: peers.clone(), wakers: wakers.clone(), reports: reports_in.clone() };
+            let mut worker = self.worker(number)?;
+            for (&partition, &(offset, watermark)) in &beginning.partitions {
+                if worker_of(partition, workers) == number {
+                    worker.assign(partition, offset, watermark);
+                }
+            }
+            worker.restore(&states)?;
+            drivers.push(self.driver(number, worker, source, wires, &shared, &until, store.generation())?);
+        }
+        drop((states, peers, reports_in));
+        *lock(&self.view.shared) = Some(shared.clone());
+        lock(&self.view.progress).phase = "running";
+        let (discovered, discovery) = self.discover(admin, until.is_some());
+        let manifest = beginning.manifest;
+        let coordinator = Coordinator {
+            assembly: self.assembly.clone(),
+            store,
+            output_root: self.options.output_root.clone(),
+            pipeline: self.options.pipeline.clone(),
+            run: self.options.run.clone(),
+            interval: self.options.checkpoint_interval,
+            max_records: self.options.max_records,
+            drain: self.options.drain,
+            shared: shared.clone(),
+            commands,
+            wakers,
+            reports,
+            discovered,
+            stop: self.stop.clone(),
+            progress: self.view.progress.clone(),
+            checkpoint: manifest.as_ref().map_or(0, |m| m.checkpoint),
+            segments: manifest.map(|m| m.segments).unwrap_or_default(),
+            base,
+            partitions: beginning.partitions.keys().copied().collect(),
+            closed_up_to_us: beginning.closed_up_to_us,
+            caught_up: 0,
+        };
+        let threads: Vec<JoinHandle<()>> = drivers.into_iter().map(spawn).collect::<Result<_, _>>()?;
+        // Dropping the coordinator, at the end of its run, ends the workers: their command queues close.
+        let result = coordinator.run();
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a worker panicked");
+            }
+        }
+        drop(discovery);
+        result
+    }
+
+    fn worker(&self, number: usize) -> Result<Worker, Failure> {
+        let (parser, aggregates) = self
+            .assembly
+            .instances()
+            .map_err(|error| Failure::new(Class::Plugin, error))?;
+        Ok(Worker::new(self.assembly.plan.clone(), number, parser, aggregates))
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the parts of one thread, named once, here")]
+    fn driver(
+        &self,
+        number: usize,
+        worker: Worker,
+        source: Source,
+        wires: Wires,
+        shared: &Arc<Shared>,
+        until: &Option<BTreeMap<i32, i64>>,
+        generation: u64,
+    ) -> Result<Driver, Failure> {
+        let naming = FileNaming { run: self.file_run(), generation, worker: number };
+        let digests = self.assembly.digests().into_iter().map(|(name, digest)| (format!("wasmill.plugin.{name}"), digest));
+        let provenance: Vec<(String, String)> = digests.collect();
+        let writers = Writers::new(&self.assembly.output_specs, &self.options.output_root, naming, &provenance)?;
+        let idle_timeout = self.options.time.idle_timeout_us.map(|us| Duration::from_micros(us.unsigned_abs()));
+        let last_heard = source.partitions().into_iter().map(|p| (p, Instant::now())).collect();
+        Ok(Driver {
+            number,
+            worker,
+            source,
+            writers,
+            outputs: self.assembly.outputs.clone(),
+            wires,
+            shared: shared.clone(),
+            reading: Reading {
+                until: until.clone(),
+                fail_on_data_loss: self.options.fail_on_data_loss,
+                // A run that ends by itself waits for nothing: no partition is idle in it.
+                idle_timeout: if until.is_some() { None } else { idle_timeout },
+            },
+            taps: self.taps.clone(),
+            outbox: VecDeque::new(),
+            last_heard,
+        })
+    }
+
+    /// Asks the topic for new partitions from time to time, until the second part is dropped.
+    fn discover(&self, admin: Admin, ends_by_itself: bool) -> (Receiver<Vec<(i32, i64)>>, Sender<()>) {
+        let (found, discovered) = unbounded();
+        let (alive, gone) = bounded::<()>(0);
+        if ends_by_itself {
+            return (discovered, alive);
+        }
+        let look = move || {
+            while gone.recv_timeout(DISCOVER_EVERY) == Err(crossbeam_channel::RecvTimeoutError::Timeout) {
+                let partitions = admin.partitions().and_then(|p| admin.start_offsets(&Start::Earliest, &p));
+                match partitions {
+                    Ok(offsets) => {
+                        if found.send(offsets.into_iter().collect()).is_err() {
+                            return;
+                        }
+                    }
+                    Err(error) => tracing::debug!(%error, "the topic's partitions are not known just now"),
+                }
+            }
+        };
+        if let Err(error) = std::thread::Builder::new().name("discovery".into()).spawn(look) {
+            tracing::warn!(%error, "new partitions will not be found");
+        }
+        (discovered, alive)
+    }
+}
+
+fn spawn(driver: Driver) -> Result<JoinHandle<()>, Failure> {
+    let name = format!("worker-{}", driver.number);
+    std::thread::Builder::new()
+        .name(name)
+        .spawn(move || driver.run())
+        .context("a thread cannot be started")
+        .map_err(|error| Failure { class: Class::Unavailable, error })
+}
+
