@@ -3,9 +3,7 @@
 use super::error::{Error, Result};
 use super::staged::push_hex;
 use arrow_array::cast::AsArray;
-use arrow_array::types::{
-    Float64Type, Int32Type, Int64Type, TimestampMicrosecondType, UInt32Type, UInt64Type,
-};
+use arrow_array::types::{Float64Type, Int32Type, Int64Type, TimestampMicrosecondType, UInt32Type, UInt64Type};
 use arrow_array::{
     Array, ArrowPrimitiveType, BinaryArray, BooleanArray, LargeBinaryArray, PrimitiveArray, RecordBatch, StringArray,
 };

@@ -32,11 +32,6 @@ pub fn dead_letter_schema() -> SchemaRef {
 
 /// Rows of `_dead_letters`, one per letter; `digest` is that of the parser that was at work.
 pub fn dead_letter_batch(topic: &str, digest: &str, letters: &[DeadLetter]) -> RecordBatch {
-    let word = |of: &dyn Fn(&DeadLetter) -> &str| -> ArrayRef {
-        let mut words = StringDictionaryBuilder::<UInt32Type>::new();
-        letters.iter().for_each(|letter| words.append_value(of(letter)));
-        Arc::new(words.finish())
-    };
     let bytes = |of: fn(&DeadLetter) -> Option<&[u8]>| -> ArrayRef {
         let size = letters.iter().filter_map(of).map(<[u8]>::len).sum();
         let mut values = LargeBinaryBuilder::with_capacity(letters.len(), size);
@@ -45,15 +40,21 @@ pub fn dead_letter_batch(topic: &str, digest: &str, letters: &[DeadLetter]) -> R
     };
     let times: TimestampMicrosecondArray = letters.iter().map(|letter| Some(letter.broker_time_us)).collect();
     let columns: Vec<ArrayRef> = vec![
-        word(&|_| topic),
+        word(letters.iter().map(|_| topic)),
         Arc::new(letters.iter().map(|letter| letter.partition).collect::<Int32Array>()),
         Arc::new(letters.iter().map(|letter| letter.offset).collect::<Int64Array>()),
         Arc::new(times.with_timezone("UTC")),
-        word(&|letter| letter.reason.as_str()),
+        word(letters.iter().map(|letter| letter.reason.as_str())),
         Arc::new(letters.iter().map(|letter| Some(letter.message.as_str())).collect::<StringArray>()),
-        word(&|_| digest),
+        word(letters.iter().map(|_| digest)),
         bytes(|letter| letter.key.as_deref()),
         bytes(|letter| letter.value.as_deref()),
     ];
     RecordBatch::try_new(dead_letter_schema(), columns).expect("the columns are built to this schema")
+}
+
+fn word<'a>(texts: impl Iterator<Item = &'a str>) -> ArrayRef {
+    let mut words = StringDictionaryBuilder::<UInt32Type>::new();
+    texts.for_each(|text| words.append_value(text));
+    Arc::new(words.finish())
 }

@@ -106,8 +106,13 @@ fn io_class(error: &io::Error) -> Class {
         TimedOut,
     };
     match error.kind() {
-        StorageFull | QuotaExceeded | PermissionDenied | ReadOnlyFilesystem | NotADirectory
-        | StaleNetworkFileHandle | TimedOut => Class::Unavailable,
+        StorageFull
+        | QuotaExceeded
+        | PermissionDenied
+        | ReadOnlyFilesystem
+        | NotADirectory
+        | StaleNetworkFileHandle
+        | TimedOut => Class::Unavailable,
         _ if error.raw_os_error() == Some(EIO) => Class::Unavailable,
         _ => Class::Bug,
     }

@@ -65,8 +65,7 @@ pub(super) struct ParquetFile {
 impl ParquetFile {
     /// Starts a file; nothing may have been written to it.
     pub(super) fn new(file: File, path: &Path, schema: SchemaRef, properties: WriterProperties) -> Result<Self> {
-        let options =
-            ArrowWriterOptions::new().with_properties(properties.clone()).with_skip_arrow_metadata(true);
+        let options = ArrowWriterOptions::new().with_properties(properties.clone()).with_skip_arrow_metadata(true);
         let writer = ArrowWriter::try_new_with_options(file, schema, options).map_err(Error::parquet(path))?;
         Ok(Self { writer, path: path.to_path_buf(), properties })
     }

@@ -64,7 +64,10 @@ impl StagedFile {
             return Err(Error::corrupt(&self.path, "checkpoint names a file that cannot be an output"));
         }
         if self.staged != staged_path(&self.path) {
-            return Err(Error::corrupt(&self.staged, "checkpoint names a staged file that does not belong to its output"));
+            return Err(Error::corrupt(
+                &self.staged,
+                "checkpoint names a staged file that does not belong to its output",
+            ));
         }
         Ok(())
     }
@@ -173,7 +176,9 @@ mod tests {
     #[test]
     fn names_that_lead_elsewhere_are_refused() {
         assert!(open_file().check().is_ok());
-        for bad in ["../x.parquet", "/etc/x.parquet", "a/../../x.parquet", "", "a.csv", "_staging/a.parquet", "a//b.parquet"] {
+        for bad in
+            ["../x.parquet", "/etc/x.parquet", "a/../../x.parquet", "", "a.csv", "_staging/a.parquet", "a//b.parquet"]
+        {
             let file = StagedFile::new("pages", Format::Parquet, bad.into());
             assert_eq!(file.check().unwrap_err().class(), wasmill_pipeline::error::Class::Corrupt, "{bad}");
         }

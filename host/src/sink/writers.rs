@@ -83,14 +83,7 @@ impl Writers {
         let root = root.into();
         naming.check()?;
         let outputs = (0..outputs.len()).map(|index| Output::new(outputs, index, &root, provenance));
-        Ok(Self {
-            outputs: outputs.collect::<Result<_>>()?,
-            root,
-            naming,
-            seq: 0,
-            rolled: Vec::new(),
-            stopped: None,
-        })
+        Ok(Self { outputs: outputs.collect::<Result<_>>()?, root, naming, seq: 0, rolled: Vec::new(), stopped: None })
     }
 
     /// What Parquet files opened from now on say of their origin (after a swap).
@@ -211,9 +204,10 @@ impl Writers {
             self.seq += 1;
             let files = output.file_names(partition, &name);
             // Left by an earlier attempt of the same generation.
-            let taken = files.iter().flat_map(|file| [&file.staged, &file.path]).any(|path| {
-                self.root.join(path).symlink_metadata().is_ok()
-            });
+            let taken = files
+                .iter()
+                .flat_map(|file| [&file.staged, &file.path])
+                .any(|path| self.root.join(path).symlink_metadata().is_ok());
             if taken {
                 continue;
             }
