@@ -11,7 +11,7 @@ use arrow_schema::{DataType, SchemaRef, TimeUnit};
 use parquet::file::properties::WriterProperties;
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 use wasmill_pipeline::error::Class;
@@ -221,12 +221,7 @@ impl Output {
     fn new(specs: &Arc<[OutputSpec]>, index: usize, root: &Path, provenance: &[(String, String)]) -> Result<Self> {
         let spec = &specs[index];
         let refuse = |problem: String| Error::Config { output: spec.name.clone(), problem };
-        let folder = spec
-            .folder
-            .strip_prefix(root)
-            .ok()
-            .and_then(Path::to_str)
-            .filter(|folder| !folder.is_empty() && !folder.contains('\\') && !Path::new(folder).starts_with(STAGING))
+        let folder = folder_below(root, &spec.folder)
             .ok_or_else(|| refuse(format!("folder `{}` is not inside the output root", spec.folder.display())))?;
         if spec.roll.max_rows == 0 || spec.roll.max_bytes == 0 {
             return Err(refuse("files of no rows or no bytes cannot be".to_owned()));
@@ -251,7 +246,7 @@ impl Output {
         Ok(Self {
             specs: Arc::clone(specs),
             index,
-            folder: format!("{}/", folder.trim_end_matches('/')),
+            folder,
             partition_column,
             properties: parquet_file::properties(&spec.schema, provenance),
             parts: Vec::new(),
@@ -349,6 +344,17 @@ impl Part {
         };
         self.files.into_iter().map(finish).collect()
     }
+}
+
+/// The folder relative to the root with a `/` after each name; `None` when it is not inside, or is the staging area.
+fn folder_below(root: &Path, folder: &Path) -> Option<String> {
+    let mut below = String::new();
+    for part in folder.strip_prefix(root).ok()?.components() {
+        let Component::Normal(name) = part else { return None };
+        below.push_str(name.to_str().filter(|name| !name.contains('\\'))?);
+        below.push('/');
+    }
+    (!below.is_empty() && !Path::new(&below).starts_with(STAGING)).then_some(below)
 }
 
 fn is_time(data_type: &DataType) -> bool {
