@@ -51,6 +51,9 @@ pub struct OutputSpec {
 }
 
 /// When a file is finished and the next begun; whichever is reached first.
+///
+/// Besides, a Parquet file of 64 row groups is finished at the next checkpoint (each checkpoint ends a row group), and
+/// an output keeps at most 32 dates open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Roll {
     /// No file has more rows than this; above 0.

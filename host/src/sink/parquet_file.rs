@@ -28,7 +28,7 @@ const BINARY_STEP_ROWS: usize = 8;
 /// file's schema is Parquet's own, without Arrow's beside it: every reader sees plain strings, and times as
 /// `TIMESTAMP(MICROS, UTC)`.
 pub(super) fn properties(schema: &Schema, provenance: &[(String, String)]) -> WriterProperties {
-    let entries = provenance.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect();
+    let entries: Vec<_> = provenance.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect();
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_statistics_enabled(EnabledStatistics::Chunk)
@@ -36,7 +36,7 @@ pub(super) fn properties(schema: &Schema, provenance: &[(String, String)]) -> Wr
         .set_dictionary_enabled(false)
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
-        .set_key_value_metadata(Some(entries));
+        .set_key_value_metadata((!entries.is_empty()).then_some(entries));
     for field in schema.fields() {
         let column = ColumnPath::from(field.name().as_str());
         properties = match field.data_type() {

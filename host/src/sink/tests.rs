@@ -320,6 +320,26 @@ fn rows_of_another_schema_stop_the_writers() {
 }
 
 #[test]
+fn an_attempt_that_failed_leaves_the_next_one_free() {
+    let world = World::new(&[Format::Parquet]);
+    std::fs::write(world.root().join("_staging"), "in the way").unwrap();
+    let mut failing = world.writers();
+    assert_eq!(failing.write(0, &batch(0..10), world.now).unwrap_err().class(), Class::Unavailable);
+    assert!(matches!(failing.cut(world.now, true), Err(Error::Stopped(Class::Unavailable))));
+    std::fs::remove_file(world.root().join("_staging")).unwrap();
+    let mut again = world.writers();
+    again.write(0, &batch(0..10), world.now).unwrap();
+    world.commit_all(&mut again);
+    assert_eq!(world.rows(), (0..10).collect::<Vec<_>>());
+}
+
+#[test]
+fn writers_may_move_to_a_worker_thread() {
+    fn moves<T: Send>() {}
+    moves::<Writers>();
+}
+
+#[test]
 fn a_name_that_an_earlier_attempt_took_is_not_used_again() {
     let world = World::new(&[Format::Parquet]);
     let mut first = world.writers();
@@ -333,7 +353,8 @@ fn a_name_that_an_earlier_attempt_took_is_not_used_again() {
 
 #[test]
 fn outputs_that_cannot_be_are_refused() {
-    let spoil: [fn(&mut OutputSpec); 7] = [
+    let spoil: [fn(&mut OutputSpec); 8] = [
+        |spec| spec.schema = Arc::new(Schema::empty()),
         |spec| spec.folder = "/elsewhere".into(),
         |spec| spec.folder.push("../.."),
         |spec| spec.formats.clear(),

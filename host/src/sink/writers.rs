@@ -230,6 +230,9 @@ impl Output {
         if distinct.is_empty() || distinct.len() != spec.formats.len() {
             return Err(refuse("formats must be named, and each once".to_owned()));
         }
+        if spec.schema.fields().is_empty() {
+            return Err(refuse("there are no columns".to_owned()));
+        }
         for field in spec.schema.fields() {
             if !csv_file::supports(field.data_type()) {
                 return Err(refuse(format!("column `{}` has type {}", field.name(), field.data_type())));
