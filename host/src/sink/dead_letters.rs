@@ -35,7 +35,9 @@ pub fn dead_letter_batch(topic: &str, digest: &str, letters: &[DeadLetter]) -> R
     let bytes = |of: fn(&DeadLetter) -> Option<&[u8]>| -> ArrayRef {
         let size = letters.iter().filter_map(of).map(<[u8]>::len).sum();
         let mut values = LargeBinaryBuilder::with_capacity(letters.len(), size);
-        letters.iter().for_each(|letter| values.append_option(of(letter)));
+        for letter in letters {
+            values.append_option(of(letter));
+        }
         Arc::new(values.finish())
     };
     let times: TimestampMicrosecondArray = letters.iter().map(|letter| Some(letter.broker_time_us)).collect();

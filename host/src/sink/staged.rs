@@ -128,6 +128,7 @@ pub(super) fn push_hex(bytes: &[u8], out: &mut Vec<u8>) {
     }
 }
 
+#[expect(clippy::ref_option, reason = "serde gives the field as it is")]
 fn to_hex<S: Serializer>(footer: &Option<Vec<u8>>, serializer: S) -> std::result::Result<S::Ok, S::Error> {
     let text = footer.as_ref().map(|bytes| {
         let mut digits = Vec::with_capacity(bytes.len() * 2);

@@ -36,7 +36,7 @@ impl World {
             schema: schema(),
             formats: formats.to_vec(),
             partition_by: None,
-            roll: Roll { max_rows: 1_000_000, max_bytes: u64::MAX, max_age: Duration::from_secs(60) },
+            roll: Roll { max_rows: 1_000_000, max_bytes: u64::MAX, max_age: Duration::from_mins(1) },
         };
         Self { folder, now: Instant::now(), spec }
     }
@@ -224,7 +224,7 @@ fn a_file_is_finished_at_the_checkpoint_that_finds_it_old() {
     writers.write(0, &batch(0..10), world.now).unwrap();
     let young = writers.cut(world.now + Duration::from_secs(59), false).unwrap();
     assert_eq!((young.finished.len(), young.open.len()), (0, 1));
-    let old = writers.cut(world.now + Duration::from_secs(60), false).unwrap();
+    let old = writers.cut(world.now + Duration::from_mins(1), false).unwrap();
     assert_eq!((old.finished.len(), old.open.len()), (1, 0));
 }
 
@@ -394,5 +394,5 @@ fn dead_letters_keep_the_bytes_as_they_came() {
     let back = &read(&world.root().join(&files[0].path))[0];
     assert_eq!(back.column_by_name("reason").unwrap().as_string::<i32>().value(0), "malformed");
     let values = back.column_by_name("value").unwrap().as_binary::<i32>();
-    assert_eq!((values.value(0), values.iter().nth(1)), (&[0xff; 5_000_000][..], Some(None)));
+    assert_eq!((values.iter().next(), values.iter().nth(1)), (Some(letters[0].value.as_deref()), Some(None)));
 }
