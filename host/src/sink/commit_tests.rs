@@ -156,3 +156,34 @@ fn a_sweep_of_nothing_is_no_error() {
     let world = World::new(&[Format::Parquet]);
     assert_eq!(sweep(&world.root().join("not-there"), "a", &HashSet::new()).unwrap(), 0);
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config { cases: 32, failure_persistence: None, ..Default::default() })]
+
+    /// However rows, checkpoints and rolls fall, a crash leaves the rows up to the last checkpoint, each once.
+    #[test]
+    fn any_history_keeps_each_row_once(
+        history in proptest::collection::vec((0..40_i64, proptest::bool::ANY), 1..20),
+        max_rows in 1..50_u64,
+        by_day in proptest::bool::ANY,
+    ) {
+        let mut world = World::new(BOTH);
+        world.spec.roll.max_rows = max_rows;
+        world.spec.partition_by = by_day.then(|| "event_ts".to_owned());
+        let (mut writers, mut last, mut written, mut kept) = (world.writers(), SinkCut::default(), 0, 0);
+        for (rows, checkpoint) in history {
+            writers.write(0, &batch(written..written + rows), world.now).unwrap();
+            written += rows;
+            if checkpoint {
+                commit(world.root(), &last.finished).unwrap();
+                last = writers.cut(world.now, false).unwrap();
+                kept = written;
+            }
+        }
+        drop(writers);
+        recover(world.root(), &last.finished, &last.open).unwrap();
+        sweep(world.root(), "a-1", &HashSet::new()).unwrap();
+        assert_eq!(world.rows(), in_both_formats(0..kept));
+        assert!(world.files().iter().all(|file| !file.starts_with("_staging")));
+    }
+}
