@@ -1,1 +1,91 @@
-//! The sink door.
+//! The sink door: the only room that knows Parquet and CSV, and how a file becomes part of the output exactly once.
+//!
+//! ```text
+//! Writers::write ─▶ _staging/….tmp ── cut ─▶ SinkCut ── sync ─▶ manifest published ── commit ─▶ final name
+//!                                               │                      │
+//!                                               └─ open files go on    └─ crash: recover commits what the cut holds
+//! ```
+//! Files roll by rows, bytes and age, never because of a checkpoint: a file may span many. Each checkpoint lists the
+//! files finished since the last one, and for every file still open how many of its bytes count and which footer makes
+//! those bytes a whole file. Recovery makes that file, so no row is lost; rows after the checkpoint are
+//! not in it and are read again, so no row is there twice.
+
+mod commit;
+mod csv_file;
+mod dead_letters;
+mod error;
+mod parquet_file;
+mod partition;
+mod staged;
+mod writers;
+
+#[cfg(test)]
+mod tests;
+
+pub use commit::{commit, recover, sweep, sync};
+pub use dead_letters::{dead_letter_batch, dead_letter_schema};
+pub use error::{Error, Result};
+pub use staged::{Format, OpenFile, SinkCut, StagedFile};
+pub use writers::Writers;
+
+use arrow_schema::SchemaRef;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// One output: rows of one schema, in a folder of their own.
+#[derive(Clone, Debug)]
+pub struct OutputSpec {
+    /// Its name: `page_metrics`, `events_raw`, `_late/page_metrics`, `_dead_letters`.
+    pub name: String,
+    /// Where its files go, inside the output root: in `parquet/` and `csv/` below it, or, when the name begins with
+    /// `_`, straight in it.
+    pub folder: PathBuf,
+    /// Its columns: booleans, 32 and 64 bit integers, floats, times in µs, text, bytes, and dictionaries of the last two.
+    pub schema: SchemaRef,
+    /// What it is written in; each at most once, at least one.
+    pub formats: Vec<Format>,
+    /// The time column whose UTC date makes folders `dt=YYYY-MM-DD`.
+    pub partition_by: Option<String>,
+    /// When a file is finished and the next begun.
+    pub roll: Roll,
+}
+
+/// When a file is finished and the next begun; whichever is reached first.
+///
+/// Besides, a Parquet file of 64 row groups is finished at the next checkpoint (each checkpoint ends a row group), and
+/// an output keeps at most 32 dates open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Roll {
+    /// No file has more rows than this; above 0.
+    pub max_rows: u64,
+    /// A file is finished after the batch with which it reaches this length; above 0.
+    pub max_bytes: u64,
+    /// A file is finished at the first checkpoint at which it is this old.
+    pub max_age: Duration,
+}
+
+/// What makes the names of one worker's files unlike all others: `part-<run>-<generation>-w<worker>-<seq>`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileNaming {
+    /// The run: 1 to 64 letters, digits, `.`, `_` or `-`.
+    pub run: String,
+    /// The checkpoint's generation.
+    pub generation: u64,
+    /// The worker's number.
+    pub worker: usize,
+}
+
+impl FileNaming {
+    fn check(&self) -> Result<()> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        if (1..=64).contains(&self.run.len()) && self.run.bytes().all(plain) {
+            return Ok(());
+        }
+        let problem = format!("run `{}` is not 1 to 64 letters, digits, dots, underscores or dashes", self.run);
+        Err(Error::Config { output: "*".to_owned(), problem })
+    }
+
+    fn file_stem(&self, seq: u64) -> String {
+        format!("part-{}-{}-w{}-{seq}", self.run, self.generation, self.worker)
+    }
+}

@@ -1,0 +1,231 @@
+//! From staged to committed: what a checkpoint does with files, and what recovery does again.
+
+use super::error::{Error, Result};
+use super::staged::{OpenFile, STAGED_SUFFIX, STAGING, SinkCut, StagedFile};
+use std::collections::{BTreeSet, HashSet};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+/// Before the suffix of a staged file that recovery is making of an open one.
+const WHOLE: &str = ".whole";
+
+/// Makes the files of a cut survive a power loss, with all folders on the way to them.
+///
+/// To be called before the manifest that holds the cut is published; may run beside further writing.
+///
+/// # Errors
+/// When a file cannot be synced: the cut must not be published.
+pub fn sync(root: &Path, cut: &SinkCut) -> Result<()> {
+    let mut folders = BTreeSet::new();
+    let files = cut.finished.iter().chain(cut.open.iter().map(|open| &open.file));
+    for file in files {
+        file.check()?;
+        let path = root.join(&file.staged);
+        sync_path(&path)?;
+        note_folders(root, &path, &mut folders);
+    }
+    folders.iter().try_for_each(|folder| sync_path(folder))
+}
+
+/// Gives staged files their final names, for good: a name that is taken is never written over.
+///
+/// To be called after the manifest was published, and as often as one likes: what is done already is left alone. A
+/// crash at any point leaves each file under its staged name, its final name, or both, and never neither.
+///
+/// # Errors
+/// `Corrupt` when a file is neither staged nor committed, or not as long as the checkpoint says.
+pub fn commit(root: &Path, files: &[StagedFile]) -> Result<()> {
+    Commit { root, step: &mut || Ok(()) }.run(files, &[])
+}
+
+/// Commits all that a checkpoint knows of: the finished files, and of the open ones what they held at the checkpoint.
+///
+/// To be called before new `Writers` of this run are made, and after those of an earlier attempt in this process are
+/// dropped; then `sweep`. As idempotent as `commit`. Open files are copied, not cut off in place, so that a
+/// writer which does not know yet that it lost its place cannot reach a committed file.
+///
+/// # Errors
+/// As `commit`; `Corrupt` also when an open file is shorter than the checkpoint says.
+pub fn recover(root: &Path, finished: &[StagedFile], open: &[OpenFile]) -> Result<()> {
+    Commit { root, step: &mut || Ok(()) }.run(finished, open)
+}
+
+/// One commit or recovery. `step` is asked before every change on disk; tests end the world there.
+struct Commit<'a> {
+    root: &'a Path,
+    step: &'a mut dyn FnMut() -> Result<()>,
+}
+
+impl Commit<'_> {
+    /// All links, then the folders to disk, and only then the staged names away: so a power loss finds one or the other.
+    fn run(&mut self, finished: &[StagedFile], open: &[OpenFile]) -> Result<()> {
+        let mut folders = BTreeSet::new();
+        let mut done = Vec::with_capacity(finished.len() + open.len());
+        for file in finished {
+            file.check()?;
+            let staged = self.root.join(&file.staged);
+            self.place(&staged, file, &mut folders)?;
+            done.push(staged);
+        }
+        for file in open {
+            file.check()?;
+            let whole = self.root.join(whole_name(&file.file.staged));
+            if length(&self.root.join(&file.file.path))? != Some(file.file.bytes) {
+                self.complete(file, &whole)?;
+            }
+            self.place(&whole, &file.file, &mut folders)?;
+            done.extend([whole, self.root.join(&file.file.staged)]);
+        }
+        for folder in &folders {
+            (self.step)()?;
+            sync_path(folder)?;
+        }
+        for staged in &done {
+            (self.step)()?;
+            remove_if_there(staged)?;
+        }
+        Ok(())
+    }
+
+    /// Makes `to` another name of the whole, synced file `from`, or sees that it is one already.
+    fn place(&mut self, from: &Path, file: &StagedFile, folders: &mut BTreeSet<PathBuf>) -> Result<()> {
+        let to = self.root.join(&file.path);
+        note_folders(self.root, &to, folders);
+        // In this order: whoever else commits the same file links it before taking the staged name away.
+        let staged = length(from)?;
+        match (staged, length(&to)?) {
+            (_, Some(bytes)) if bytes == file.bytes => return Ok(()),
+            (_, Some(_)) => return Err(Error::corrupt(&file.path, "file is there, but of another length")),
+            (None, None) => return Err(Error::corrupt(&file.path, "file is neither staged nor committed")),
+            (Some(bytes), None) if bytes != file.bytes => {
+                return Err(Error::corrupt(&file.staged, "staged file is not as long as the checkpoint says"));
+            }
+            (Some(_), None) => {}
+        }
+        let parent = to.parent().unwrap_or(self.root);
+        (self.step)()?;
+        fs::create_dir_all(parent).map_err(Error::io("create folder", parent))?;
+        (self.step)()?;
+        match fs::hard_link(from, &to) {
+            Ok(()) => Ok(()),
+            Err(error) if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {
+                // Another process was faster.
+                if length(&to)? == Some(file.bytes) {
+                    return Ok(());
+                }
+                Err(Error::io("commit file", &to)(error))
+            }
+            // A file system without hard links; nobody but the owner of this checkpoint makes files of this name.
+            Err(_) => fs::rename(from, &to).map_err(Error::io("commit file", &to)),
+        }
+    }
+
+    /// Copies what the checkpoint knows of an open file to `whole`, with the footer after it, and syncs it.
+    fn complete(&mut self, open: &OpenFile, whole: &Path) -> Result<()> {
+        let path = self.root.join(&open.file.staged);
+        if length(&path)?.is_none_or(|bytes| bytes < open.len) {
+            return Err(Error::corrupt(&open.file.staged, "open file is gone or shorter than the checkpoint says"));
+        }
+        (self.step)()?;
+        remove_if_there(whole)?;
+        (self.step)()?;
+        let staged = File::open(&path).map_err(Error::io("open file", &path))?;
+        let mut copy =
+            OpenOptions::new().write(true).create_new(true).open(whole).map_err(Error::io("create file", whole))?;
+        let copied = io::copy(&mut staged.take(open.len), &mut copy).map_err(Error::io("copy rows", whole))?;
+        if copied != open.len {
+            return Err(Error::corrupt(&open.file.staged, "open file became shorter while being read"));
+        }
+        (self.step)()?;
+        if let Some(footer) = &open.footer {
+            copy.write_all(footer).map_err(Error::io("write footer", whole))?;
+        }
+        (self.step)()?;
+        copy.sync_all().map_err(Error::io("sync file", whole))
+    }
+}
+
+/// Removes staged files of run `run` that are not in `keep` (relative staged paths): what was written after the
+/// checkpoint that was recovered. Files of other runs stay. Answers how many were removed.
+///
+/// To be called while no `Writers` of this run exist.
+///
+/// # Errors
+/// When a folder cannot be listed or a file not be removed.
+#[expect(clippy::implicit_hasher, reason = "there is one caller")]
+pub fn sweep(root: &Path, run: &str, keep: &HashSet<String>) -> Result<u64> {
+    let mut removed = 0;
+    let mut folders = vec![root.join(STAGING)];
+    while let Some(folder) = folders.pop() {
+        let entries = match fs::read_dir(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            entries => entries.map_err(Error::io("list folder", &folder))?,
+        };
+        for entry in entries {
+            let entry = entry.map_err(Error::io("list folder", &folder))?;
+            let path = entry.path();
+            if entry.file_type().map_err(Error::io("look at file", &path))?.is_dir() {
+                folders.push(path);
+            } else if run_of(&path) == Some(run) && !is_kept(root, &path, keep) {
+                remove_if_there(&path)?;
+                removed += 1;
+            }
+        }
+    }
+    Ok(removed)
+}
+
+/// The run in a name such as `part-<run>-<generation>-w<worker>-<seq>.parquet.tmp`; a run may itself contain dashes.
+fn run_of(path: &Path) -> Option<&str> {
+    let name = path.file_name()?.to_str()?.strip_suffix(STAGED_SUFFIX)?;
+    let name = name.strip_suffix(WHOLE).unwrap_or(name);
+    let stem = name.strip_suffix(".parquet").or_else(|| name.strip_suffix(".csv"))?;
+    let mut parts = stem.strip_prefix("part-")?.rsplitn(4, '-');
+    parts.next()?.parse::<u64>().ok()?;
+    parts.next()?.strip_prefix('w')?.parse::<u64>().ok()?;
+    parts.next()?.parse::<u64>().ok()?;
+    parts.next()
+}
+
+fn is_kept(root: &Path, path: &Path, keep: &HashSet<String>) -> bool {
+    path.strip_prefix(root).ok().and_then(Path::to_str).is_some_and(|relative| keep.contains(relative))
+}
+
+fn whole_name(staged: &str) -> String {
+    format!("{}{WHOLE}{STAGED_SUFFIX}", staged.strip_suffix(STAGED_SUFFIX).unwrap_or(staged))
+}
+
+/// The file's length; `None` when there is no file.
+fn length(path: &Path) -> Result<Option<u64>> {
+    match fs::metadata(path) {
+        Ok(metadata) => Ok(Some(metadata.len())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io("look at file", path)(error)),
+    }
+}
+
+fn remove_if_there(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove file", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+fn sync_path(path: &Path) -> Result<()> {
+    File::open(path).and_then(|file| file.sync_all()).map_err(Error::io("sync", path))
+}
+
+/// Adds the folders from that of `file` up to the root: any of them may be new.
+fn note_folders(root: &Path, file: &Path, folders: &mut BTreeSet<PathBuf>) {
+    let above = file.ancestors().skip(1).take_while(|folder| folder.starts_with(root));
+    for folder in above {
+        if !folders.insert(folder.to_path_buf()) {
+            break;
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "commit_tests.rs"]
+mod tests;

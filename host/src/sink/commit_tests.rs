@@ -1,0 +1,189 @@
+//! Facts about commit and recovery, with the world ending at every step.
+
+use super::*;
+use crate::sink::tests::{World, batch};
+use crate::sink::{Format, Writers};
+use wasmill_pipeline::error::Class;
+
+const BOTH: &[Format] = &[Format::Parquet, Format::Csv];
+
+/// Rows 0..100 in files finished by the cut, 100..150 in open ones, and 150..200 written after it.
+fn written_past_a_cut(world: &mut World) -> (Writers, SinkCut) {
+    world.spec.roll.max_rows = 100;
+    let mut writers = world.writers();
+    writers.write(0, &batch(0..120), world.now).unwrap();
+    let earlier = writers.cut(world.now, false).unwrap();
+    writers.write(0, &batch(120..150), world.now).unwrap();
+    let mut cut = writers.cut(world.now, false).unwrap();
+    cut.finished.extend(earlier.finished);
+    sync(world.root(), &cut).unwrap();
+    writers.write(0, &batch(150..199), world.now).unwrap();
+    writers.cut(world.now, false).unwrap();
+    (writers, cut)
+}
+
+fn in_both_formats(numbers: std::ops::Range<i64>) -> Vec<i64> {
+    numbers.flat_map(|n| [n, n]).collect()
+}
+
+fn recover_up_to(world: &World, cut: &SinkCut, mut steps: usize) -> Result<()> {
+    let mut step = || match steps.checked_sub(1) {
+        None => Err(Error::corrupt("", "the world ended")),
+        Some(left) => {
+            steps = left;
+            Ok(())
+        }
+    };
+    Commit { root: world.root(), step: &mut step }.run(&cut.finished, &cut.open)
+}
+
+#[test]
+fn recovery_gives_the_rows_up_to_the_cut() {
+    let mut world = World::new(BOTH);
+    let (writers, cut) = written_past_a_cut(&mut world);
+    drop(writers);
+    recover(world.root(), &cut.finished, &cut.open).unwrap();
+    assert_eq!(world.rows(), in_both_formats(0..150));
+    assert!(world.files().iter().all(|file| !file.starts_with("_staging")), "{:?}", world.files());
+}
+
+#[test]
+fn recovery_twice_is_recovery() {
+    let mut world = World::new(BOTH);
+    let (writers, cut) = written_past_a_cut(&mut world);
+    drop(writers);
+    recover(world.root(), &cut.finished, &cut.open).unwrap();
+    let files = world.files();
+    recover(world.root(), &cut.finished, &cut.open).unwrap();
+    assert_eq!(world.files(), files);
+    assert_eq!(world.rows(), in_both_formats(0..150));
+}
+
+#[test]
+fn recovery_may_end_at_any_step_and_begin_again() {
+    for steps in 0.. {
+        let mut world = World::new(BOTH);
+        let (writers, cut) = written_past_a_cut(&mut world);
+        drop(writers);
+        let ended = recover_up_to(&world, &cut, steps).is_err();
+        let seen = world.rows();
+        assert!(seen.iter().all(|&n| n < 150), "after {steps} steps a reader sees what is not in the checkpoint");
+        recover(world.root(), &cut.finished, &cut.open).unwrap();
+        assert_eq!(world.rows(), in_both_formats(0..150), "after {steps} steps");
+        if !ended {
+            assert!(steps > 20, "the steps were not taken");
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_writer_that_lost_its_place_cannot_reach_committed_files() {
+    let mut world = World::new(BOTH);
+    let (mut zombie, cut) = written_past_a_cut(&mut world);
+    recover(world.root(), &cut.finished, &cut.open).unwrap();
+    zombie.write(0, &batch(199..250), world.now).unwrap();
+    zombie.cut(world.now, true).unwrap();
+    assert_eq!(world.rows(), in_both_formats(0..150));
+}
+
+#[test]
+fn a_cut_that_went_through_json_recovers_the_same() {
+    let mut world = World::new(BOTH);
+    let (writers, cut) = written_past_a_cut(&mut world);
+    drop(writers);
+    let cut: SinkCut = serde_json::from_str(&serde_json::to_string(&cut).unwrap()).unwrap();
+    recover(world.root(), &cut.finished, &cut.open).unwrap();
+    assert_eq!(world.rows(), in_both_formats(0..150));
+}
+
+#[test]
+fn a_file_that_is_nowhere_is_named() {
+    let mut world = World::new(BOTH);
+    let (_writers, cut) = written_past_a_cut(&mut world);
+    fs::remove_file(world.root().join(&cut.finished[0].staged)).unwrap();
+    let error = commit(world.root(), &cut.finished).unwrap_err();
+    assert_eq!(error.class(), Class::Corrupt);
+    assert!(error.to_string().contains(&cut.finished[0].path), "{error}");
+}
+
+#[test]
+fn a_final_file_of_another_length_is_never_written_over() {
+    let mut world = World::new(BOTH);
+    let (_writers, cut) = written_past_a_cut(&mut world);
+    let taken = world.root().join(&cut.finished[0].path);
+    fs::create_dir_all(taken.parent().unwrap()).unwrap();
+    fs::write(&taken, "another's").unwrap();
+    assert_eq!(commit(world.root(), &cut.finished).unwrap_err().class(), Class::Corrupt);
+    assert_eq!(fs::read(&taken).unwrap(), b"another's");
+}
+
+#[test]
+fn an_open_file_shorter_than_the_checkpoint_says_is_corrupt() {
+    let mut world = World::new(BOTH);
+    let (_writers, cut) = written_past_a_cut(&mut world);
+    fs::write(world.root().join(&cut.open[0].file.staged), "short").unwrap();
+    assert_eq!(recover(world.root(), &[], &cut.open).unwrap_err().class(), Class::Corrupt);
+}
+
+#[test]
+fn manifests_cannot_reach_outside_of_the_root() {
+    let mut world = World::new(BOTH);
+    let (_writers, cut) = written_past_a_cut(&mut world);
+    let outside = StagedFile { path: "../x.parquet".into(), ..cut.finished[0].clone() };
+    assert_eq!(commit(world.root(), &[outside]).unwrap_err().class(), Class::Corrupt);
+}
+
+#[test]
+fn a_sweep_takes_this_run_s_orphans_alone() {
+    let mut world = World::new(&[Format::Parquet]);
+    let (writers, cut) = written_past_a_cut(&mut world);
+    drop(writers);
+    let staging = world.root().join("_staging/events/parquet");
+    let others = ["part-a-7-w0-0.parquet.tmp", "part-a-1-x-7-w0-0.parquet.tmp", "notes.txt"];
+    for name in others.into_iter().chain(["part-a-1-6-w1-9.parquet.tmp", "part-a-1-6-w1-9.parquet.whole.tmp"]) {
+        fs::write(staging.join(name), "").unwrap();
+    }
+    let keep: HashSet<String> = cut.finished.iter().map(|file| file.staged.clone()).collect();
+    assert_eq!(sweep(world.root(), "a-1", &keep).unwrap(), 3);
+    let left = world.files();
+    assert_eq!(left.len(), others.len() + keep.len(), "{left:?}");
+    assert!(keep.iter().all(|kept| left.contains(kept)));
+}
+
+#[test]
+fn a_sweep_of_nothing_is_no_error() {
+    let world = World::new(&[Format::Parquet]);
+    assert_eq!(sweep(&world.root().join("not-there"), "a", &HashSet::new()).unwrap(), 0);
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config { cases: 32, failure_persistence: None, ..Default::default() })]
+
+    /// However rows, checkpoints and rolls fall, a crash leaves the rows up to the last checkpoint, each once.
+    #[test]
+    fn any_history_keeps_each_row_once(
+        history in proptest::collection::vec((0..40_i64, proptest::bool::ANY), 1..20),
+        max_rows in 1..50_u64,
+        by_day in proptest::bool::ANY,
+    ) {
+        let mut world = World::new(BOTH);
+        world.spec.roll.max_rows = max_rows;
+        world.spec.partition_by = by_day.then(|| "event_ts".to_owned());
+        let (mut writers, mut last, mut written, mut kept) = (world.writers(), SinkCut::default(), 0, 0);
+        for (rows, checkpoint) in history {
+            writers.write(0, &batch(written..written + rows), world.now).unwrap();
+            written += rows;
+            if checkpoint {
+                commit(world.root(), &last.finished).unwrap();
+                last = writers.cut(world.now, false).unwrap();
+                kept = written;
+            }
+        }
+        drop(writers);
+        recover(world.root(), &last.finished, &last.open).unwrap();
+        sweep(world.root(), "a-1", &HashSet::new()).unwrap();
+        assert_eq!(world.rows(), in_both_formats(0..kept));
+        assert!(world.files().iter().all(|file| !file.starts_with("_staging")));
+    }
+}

@@ -1,0 +1,256 @@
+//! One CSV file being written, straight from Arrow's columns.
+
+use super::error::{Error, Result};
+use super::staged::push_hex;
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float64Type, Int32Type, Int64Type, TimestampMicrosecondType, UInt32Type, UInt64Type};
+use arrow_array::{
+    Array, ArrowPrimitiveType, BinaryArray, BooleanArray, LargeBinaryArray, PrimitiveArray, RecordBatch, StringArray,
+};
+use arrow_schema::{DataType, Schema};
+use chrono::{NaiveDate, TimeDelta};
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// Bytes gathered before they go to the operating system.
+const BUFFER_BYTES: usize = 64 * 1024;
+/// µs in a day of UTC.
+const DAY_US: i64 = 86_400_000_000;
+
+/// A CSV file being written: a header line, then a line per row, ended by `\n`, quoted as RFC 4180 says.
+///
+/// Null is the empty field, as is the empty text; times are `2026-01-31T23:59:59.000000Z`, always with six digits;
+/// floats are the shortest text that reads back as the same number (`1.0`, `0.1`, `1e300`, `NaN`, `inf`); booleans
+/// `true` and `false`; bytes lowercase hexadecimal. Text is never changed, not even where a spreadsheet would take
+/// it for a formula. After an error it is of no more use.
+pub(super) struct CsvFile {
+    writer: csv::Writer<Counted>,
+    path: PathBuf,
+    /// One field being formatted; kept to be used again.
+    field: Vec<u8>,
+    dates: DateText,
+}
+
+impl CsvFile {
+    /// Starts a file with its header line; nothing may have been written to it.
+    pub(super) fn new(file: File, path: &Path, schema: &Schema) -> Result<Self> {
+        let counted = Counted { file, bytes: 0 };
+        let mut writer = csv::WriterBuilder::new().buffer_capacity(BUFFER_BYTES).from_writer(counted);
+        writer.write_record(schema.fields().iter().map(|field| field.name())).map_err(Error::csv(path))?;
+        Ok(Self { writer, path: path.to_path_buf(), field: Vec::new(), dates: DateText::default() })
+    }
+
+    /// Appends rows of the file's schema.
+    pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        let columns: Option<Vec<Column>> = batch.columns().iter().map(|array| Column::of(array.as_ref())).collect();
+        let columns = columns.expect("outputs with types that CSV has no form for are refused at the start");
+        for row in 0..batch.num_rows() {
+            for column in &columns {
+                self.write_field(column, row).map_err(Error::csv(&self.path))?;
+            }
+            self.writer.write_record(None::<&[u8]>).map_err(Error::csv(&self.path))?;
+        }
+        Ok(())
+    }
+
+    fn write_field(&mut self, column: &Column, row: usize) -> csv::Result<()> {
+        if let Column::Text(texts) = column {
+            return self.writer.write_field(if texts.is_null(row) { "" } else { texts.value(row) });
+        }
+        self.field.clear();
+        column.format(row, &mut self.field, &mut self.dates);
+        self.writer.write_field(&self.field)
+    }
+
+    /// About how long the file is: what is still in memory is not counted.
+    pub(super) fn size(&self) -> u64 {
+        self.writer.get_ref().bytes
+    }
+
+    /// Hands all to the operating system. Answers the file's length.
+    pub(super) fn flush(&mut self) -> Result<u64> {
+        self.writer.flush().map_err(Error::io("write rows", &self.path))?;
+        Ok(self.size())
+    }
+}
+
+/// Whether a column of this type can be written.
+pub(super) fn supports(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Dictionary(key, value) => {
+            **key == DataType::UInt32 && matches!(**value, DataType::Utf8 | DataType::Binary)
+        }
+        DataType::Timestamp(arrow_schema::TimeUnit::Microsecond, _) => true,
+        other => matches!(
+            other,
+            DataType::Utf8
+                | DataType::Binary
+                | DataType::LargeBinary
+                | DataType::Boolean
+                | DataType::Int32
+                | DataType::Int64
+                | DataType::UInt32
+                | DataType::UInt64
+                | DataType::Float64
+        ),
+    }
+}
+
+/// A column by its type, looked up once per batch.
+enum Column<'a> {
+    Text(&'a StringArray),
+    Bytes(&'a BinaryArray),
+    LargeBytes(&'a LargeBinaryArray),
+    Boolean(&'a BooleanArray),
+    Int32(&'a PrimitiveArray<Int32Type>),
+    Int64(&'a PrimitiveArray<Int64Type>),
+    UInt32(&'a PrimitiveArray<UInt32Type>),
+    UInt64(&'a PrimitiveArray<UInt64Type>),
+    Float64(&'a PrimitiveArray<Float64Type>),
+    Time(&'a PrimitiveArray<TimestampMicrosecondType>),
+    Dictionary(&'a PrimitiveArray<UInt32Type>, Box<Column<'a>>),
+}
+
+impl<'a> Column<'a> {
+    fn of(array: &'a dyn Array) -> Option<Self> {
+        if !supports(array.data_type()) {
+            return None;
+        }
+        Some(match array.data_type() {
+            DataType::Utf8 => Self::Text(array.as_string()),
+            DataType::Binary => Self::Bytes(array.as_binary()),
+            DataType::LargeBinary => Self::LargeBytes(array.as_binary()),
+            DataType::Boolean => Self::Boolean(array.as_boolean()),
+            DataType::Int32 => Self::Int32(array.as_primitive()),
+            DataType::Int64 => Self::Int64(array.as_primitive()),
+            DataType::UInt32 => Self::UInt32(array.as_primitive()),
+            DataType::UInt64 => Self::UInt64(array.as_primitive()),
+            DataType::Float64 => Self::Float64(array.as_primitive()),
+            DataType::Timestamp(..) => Self::Time(array.as_primitive()),
+            DataType::Dictionary(..) => {
+                let dictionary = array.as_dictionary::<UInt32Type>();
+                Self::Dictionary(dictionary.keys(), Box::new(Self::of(dictionary.values().as_ref())?))
+            }
+            _ => return None,
+        })
+    }
+
+    /// Appends the text of one value; nothing for null.
+    fn format(&self, row: usize, out: &mut Vec<u8>, dates: &mut DateText) {
+        match self {
+            Self::Text(texts) if texts.is_valid(row) => out.extend(texts.value(row).as_bytes()),
+            Self::Bytes(values) if values.is_valid(row) => push_hex(values.value(row), out),
+            Self::LargeBytes(values) if values.is_valid(row) => push_hex(values.value(row), out),
+            Self::Boolean(values) if values.is_valid(row) => {
+                out.extend(if values.value(row) { &b"true"[..] } else { b"false" });
+            }
+            Self::Int32(values) => display(values, row, out),
+            Self::Int64(values) => display(values, row, out),
+            Self::UInt32(values) => display(values, row, out),
+            Self::UInt64(values) => display(values, row, out),
+            Self::Float64(values) if values.is_valid(row) => print(out, format_args!("{:?}", values.value(row))),
+            Self::Time(values) if values.is_valid(row) => dates.push(values.value(row), out),
+            Self::Dictionary(keys, values) if keys.is_valid(row) => {
+                values.format(keys.value(row) as usize, out, dates);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn display<T: ArrowPrimitiveType>(values: &PrimitiveArray<T>, row: usize, out: &mut Vec<u8>)
+where
+    T::Native: std::fmt::Display,
+{
+    if values.is_valid(row) {
+        print(out, format_args!("{}", values.value(row)));
+    }
+}
+
+fn print(out: &mut Vec<u8>, text: std::fmt::Arguments) {
+    out.write_fmt(text).expect("writing to memory does not fail");
+}
+
+/// Instants as text; remembers the date it made last, since the next is most often the same.
+#[derive(Default)]
+struct DateText {
+    day: Option<i64>,
+    date: String,
+}
+
+impl DateText {
+    /// Appends `2026-01-31T23:59:59.000000Z`; beyond the calendar's ±262,000 years the bare µs since the Unix epoch.
+    fn push(&mut self, time_us: i64, out: &mut Vec<u8>) {
+        let day = time_us.div_euclid(DAY_US);
+        if self.day != Some(day) {
+            let date = NaiveDate::default().checked_add_signed(TimeDelta::days(day));
+            self.date = date.map(|date| date.to_string()).unwrap_or_default();
+            self.day = Some(day);
+        }
+        if self.date.is_empty() {
+            return print(out, format_args!("{time_us}"));
+        }
+        let us = time_us.rem_euclid(DAY_US);
+        let seconds = us / 1_000_000;
+        out.extend(self.date.as_bytes());
+        for (before, number, digits) in [
+            (b'T', seconds / 3600, 2),
+            (b':', seconds / 60 % 60, 2),
+            (b':', seconds % 60, 2),
+            (b'.', us % 1_000_000, 6),
+        ] {
+            out.push(before);
+            let end = out.len() + digits;
+            let mut rest = number;
+            out.resize(end, b'0');
+            for digit in out.iter_mut().rev().take(digits) {
+                *digit = b'0' + (rest % 10) as u8;
+                rest /= 10;
+            }
+        }
+        out.push(b'Z');
+    }
+}
+
+/// A file that counts what is written to it.
+struct Counted {
+    file: File,
+    bytes: u64,
+}
+
+impl Write for Counted {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(buffer)?;
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(time_us: i64) -> String {
+        let mut out = Vec::new();
+        DateText::default().push(time_us, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn times_are_rfc_3339_in_utc() {
+        assert_eq!(text(0), "1970-01-01T00:00:00.000000Z");
+        assert_eq!(text(-1), "1969-12-31T23:59:59.999999Z");
+        assert_eq!(text(1_767_225_599_000_001), "2025-12-31T23:59:59.000001Z");
+    }
+
+    #[test]
+    fn times_beyond_the_calendar_do_not_panic() {
+        assert_eq!(text(i64::MIN), i64::MIN.to_string());
+        assert_eq!(text(i64::MAX), i64::MAX.to_string());
+    }
+}

@@ -1,0 +1,119 @@
+//! One Parquet file being written, which at any flush knows the footer that would complete it.
+
+use super::error::{Error, Result};
+use arrow_array::RecordBatch;
+use arrow_schema::{DataType, Schema, SchemaRef};
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{FileMetaData, KeyValue, ParquetMetaData, ParquetMetaDataWriter};
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// Rows in a row group: what Spark and DuckDB use as a unit of parallel reading, and little enough to hold in memory.
+const ROW_GROUP_ROWS: usize = 128 * 1024;
+/// Bytes in a row group, which bounds memory when rows are large (dead letters).
+const ROW_GROUP_BYTES: usize = 32 * 1024 * 1024;
+/// Rows that the encoder takes between two looks at the page size, where values may be megabytes: a page's length
+/// is an `i32`, so 8 payloads of Kafka's usual largest size and even of 100 MB fit.
+const BINARY_STEP_ROWS: usize = 8;
+
+/// How the files of an output are encoded.
+///
+/// zstd level 1, statistics per column chunk and no page index (so that a footer stands alone); integers and
+/// times delta-packed; text as lengths and bytes; dictionaries only for columns that arrive as dictionaries. The
+/// file's schema is Parquet's own, without Arrow's beside it: every reader sees plain strings, and times as
+/// `TIMESTAMP(MICROS, UTC)`.
+pub(super) fn properties(schema: &Schema, provenance: &[(String, String)]) -> WriterProperties {
+    let entries: Vec<_> = provenance.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect();
+    let mut properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_statistics_enabled(EnabledStatistics::Chunk)
+        .set_offset_index_disabled(true)
+        .set_dictionary_enabled(false)
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
+        .set_key_value_metadata((!entries.is_empty()).then_some(entries));
+    for field in schema.fields() {
+        let column = ColumnPath::from(field.name().as_str());
+        properties = match field.data_type() {
+            DataType::Dictionary(..) => properties.set_column_dictionary_enabled(column, true),
+            DataType::Utf8 => properties.set_column_encoding(column, Encoding::DELTA_LENGTH_BYTE_ARRAY),
+            DataType::Binary | DataType::LargeBinary => properties
+                .set_write_batch_size(BINARY_STEP_ROWS)
+                .set_column_encoding(column.clone(), Encoding::DELTA_LENGTH_BYTE_ARRAY)
+                .set_column_statistics_enabled(column, EnabledStatistics::None),
+            DataType::Int32 | DataType::Int64 | DataType::Timestamp(..) => {
+                properties.set_column_encoding(column, Encoding::DELTA_BINARY_PACKED)
+            }
+            _ => properties,
+        };
+    }
+    properties.build()
+}
+
+/// A Parquet file being written. After an error it is of no more use.
+pub(super) struct ParquetFile {
+    writer: ArrowWriter<File>,
+    path: PathBuf,
+    properties: WriterProperties,
+}
+
+impl ParquetFile {
+    /// Starts a file; nothing may have been written to it.
+    pub(super) fn new(file: File, path: &Path, schema: SchemaRef, properties: WriterProperties) -> Result<Self> {
+        let options = ArrowWriterOptions::new().with_properties(properties.clone()).with_skip_arrow_metadata(true);
+        let writer = ArrowWriter::try_new_with_options(file, schema, options).map_err(Error::parquet(path))?;
+        Ok(Self { writer, path: path.to_path_buf(), properties })
+    }
+
+    /// Appends rows of the file's schema.
+    pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        self.writer.write(batch).map_err(Error::parquet(&self.path))
+    }
+
+    /// About how long the file is, with what is still in memory.
+    pub(super) fn size(&self) -> u64 {
+        (self.writer.bytes_written() + self.writer.in_progress_size()) as u64
+    }
+
+    /// How many row groups there are, not counting the one in memory.
+    pub(super) fn row_groups(&self) -> usize {
+        self.writer.flushed_row_groups().len()
+    }
+
+    /// Ends the row group and hands all to the operating system. Answers the file's length, and the footer that after
+    /// so many bytes makes it whole.
+    pub(super) fn flush(&mut self) -> Result<(u64, Vec<u8>)> {
+        self.writer.flush().map_err(Error::parquet(&self.path))?;
+        self.writer.sync().map_err(Error::io("write rows", &self.path))?;
+        let footer = self.footer().map_err(Error::parquet(&self.path))?;
+        Ok((self.writer.bytes_written() as u64, footer))
+    }
+
+    fn footer(&self) -> std::result::Result<Vec<u8>, ParquetError> {
+        let row_groups = self.writer.flushed_row_groups();
+        let first = row_groups.first().ok_or_else(|| ParquetError::General("no rows".to_owned()))?;
+        let file = FileMetaData::new(
+            self.properties.writer_version().as_num(),
+            row_groups.iter().map(parquet::file::metadata::RowGroupMetaData::num_rows).sum(),
+            Some(self.properties.created_by().to_owned()),
+            self.properties.key_value_metadata().cloned(),
+            first.schema_descr_ptr(),
+            None,
+        );
+        let metadata = ParquetMetaData::new(file, row_groups.to_vec());
+        let mut footer = Vec::new();
+        ParquetMetaDataWriter::new(&mut footer, &metadata).finish()?;
+        Ok(footer)
+    }
+
+    /// Writes the footer and hands all to the operating system. Answers the file's length.
+    pub(super) fn finish(mut self) -> Result<u64> {
+        self.writer.finish().map_err(Error::parquet(&self.path))?;
+        Ok(self.writer.bytes_written() as u64)
+    }
+}
