@@ -110,7 +110,13 @@ pub fn run(
     tell: &mut dyn FnMut(&str),
 ) -> Result<Report, Error> {
     let times = Times::new(options, now_us())?;
-    let mut run = Run { destination, stop, tell, report: Report { next: options.first, ..Report::default() }, told: Instant::now() };
+    let mut run = Run {
+        destination,
+        stop,
+        tell,
+        report: Report { next: options.first, ..Report::default() },
+        told: Instant::now(),
+    };
     let started = Instant::now();
     let mut unread = VecDeque::new();
     let mut times_us = Vec::new();
@@ -121,8 +127,13 @@ pub fn run(
             break;
         }
         run.tell_progress(options, started);
-        if due == 0 || pacing.is_some_and(|pacing| bytes_unread(&mut unread, (pacing.consumed)()) >= pacing.most_bytes) {
-            std::thread::sleep(if due == 0 { until_due(options.rate, run.report.records, started.elapsed()) } else { Duration::from_millis(2) });
+        if due == 0 || pacing.is_some_and(|pacing| bytes_unread(&mut unread, (pacing.consumed)()) >= pacing.most_bytes)
+        {
+            std::thread::sleep(if due == 0 {
+                until_due(options.rate, run.report.records, started.elapsed())
+            } else {
+                Duration::from_millis(2)
+            });
             continue;
         }
         // With pacing a batch is a small part of what may be in flight.
@@ -255,8 +266,9 @@ impl Times {
         times_us.clear();
         match self {
             Self::Now => times_us.resize(count as usize, now_us),
-            Self::Even { start_us, step_us } => times_us
-                .extend((first..first.saturating_add(count)).map(|n| start_us.saturating_add((n as f64 * step_us) as i64))),
+            Self::Even { start_us, step_us } => times_us.extend(
+                (first..first.saturating_add(count)).map(|n| start_us.saturating_add((n as f64 * step_us) as i64)),
+            ),
         }
     }
 }

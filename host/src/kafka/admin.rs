@@ -104,8 +104,7 @@ impl Admin {
     /// `Unavailable` without an answer; `Refused` with the broker's reason.
     pub fn add_partitions(&self, total: usize) -> Result<()> {
         let admin = self.admin()?;
-        let answer =
-            block_on(admin.create_partitions([&NewPartitions::new(&self.settings.topic, total)], &options()));
+        let answer = block_on(admin.create_partitions([&NewPartitions::new(&self.settings.topic, total)], &options()));
         topic_result(answer, "adding partitions")?.map_err(|code| self.refused("partitions cannot be added", code))
     }
 
@@ -188,7 +187,8 @@ impl Admin {
             Start::Offsets(given) => given,
         };
         if let Some(partition) = given.keys().find(|partition| !partitions.contains(partition)) {
-            let message = format!("a start offset is given for a partition that the topic lacks: partition={partition}");
+            let message =
+                format!("a start offset is given for a partition that the topic lacks: partition={partition}");
             return Err(Error::Refused(message));
         }
         let next = |partition: i32| match given.get(&partition) {

@@ -480,7 +480,9 @@ impl Feed {
                 self.state = State::OutOfRange(None);
                 Ok(true)
             }
-            KafkaError::MessageConsumption(code @ (RDKafkaErrorCode::BadMessage | RDKafkaErrorCode::InvalidMessage)) => {
+            KafkaError::MessageConsumption(
+                code @ (RDKafkaErrorCode::BadMessage | RDKafkaErrorCode::InvalidMessage),
+            ) => {
                 // librdkafka goes on behind a damaged record batch; that would lose it in silence.
                 self.trouble = Some(format!("{code}: partition={} offset={}", self.partition, self.next));
                 self.state = State::Stale;

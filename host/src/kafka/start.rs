@@ -90,7 +90,8 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused_with_what_would_be_right() {
-        for text in ["", "erliest", "timestamp:", "timestamp:-5", "offsets:", "offsets:0", "offsets:0=-3", "{}", "[1]"] {
+        for text in ["", "erliest", "timestamp:", "timestamp:-5", "offsets:", "offsets:0", "offsets:0=-3", "{}", "[1]"]
+        {
             assert!(text.parse::<Start>().unwrap_err().contains("`earliest`"), "{text}");
         }
     }
