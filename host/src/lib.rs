@@ -4,6 +4,7 @@
 
 pub mod admin;
 pub mod config;
+pub mod generate;
 pub mod kafka;
 pub mod plugin;
 pub mod sink;

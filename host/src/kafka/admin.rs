@@ -1,0 +1,280 @@
+//! Questions about a topic, and its making.
+
+use super::context::Context;
+use super::settings::client_message;
+use super::{Error, Result, Settings, Start};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::{Offset, TopicPartitionList};
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context as TaskContext, Poll, Wake};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+/// How long the broker may take to answer.
+const ASK: Duration = Duration::from_secs(10);
+
+/// How long one look for a topic may take: short, so that a cancelled wait ends soon.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Pause between two looks for a topic: doubles from the first to the last.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// How often a wait that goes on is told.
+const TELL_EVERY: Duration = Duration::from_secs(5);
+
+/// Asks about one topic, and makes it. Calls block, up to ten seconds each.
+pub struct Admin {
+    settings: Settings,
+    asking: BaseConsumer<Context>,
+}
+
+impl Admin {
+    /// A client for the topic of these settings; connects in the background.
+    ///
+    /// # Errors
+    /// `Config` where librdkafka refuses the settings.
+    pub fn new(settings: &Settings) -> Result<Self> {
+        let mut config = settings.consumer();
+        // Without a group the consumer asks questions without joining anything.
+        config.remove("group.id").remove("statistics.interval.ms");
+        let asking = BaseConsumer::from_config_and_context(&config, Context::new(&settings.topic))
+            .map_err(|error| Error::Config(vec![client_message(&error)]))?;
+        Ok(Self { settings: settings.clone(), asking })
+    }
+
+    /// The topic's partitions in order, as soon as the topic is there and each of them has a leader. Waits as long as
+    /// it takes: `on_wait` is told why at once and then every few seconds.
+    ///
+    /// # Errors
+    /// `Cancelled` within two seconds after `cancel` became true.
+    pub fn wait_for_topic(&self, on_wait: &mut dyn FnMut(&str), cancel: &AtomicBool) -> Result<Vec<i32>> {
+        let mut told: Option<Instant> = None;
+        let mut pause = BACKOFF.0;
+        while !cancel.load(Ordering::Relaxed) {
+            let why = match self.look(LOOK) {
+                Ok(partitions) => return Ok(partitions),
+                Err(why) => why.to_string(),
+            };
+            if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+                told = Some(Instant::now());
+                on_wait(&why);
+            }
+            std::thread::sleep(pause);
+            // Serves librdkafka's logs and errors, so that the next complaint is the current one.
+            for _ in 0..16 {
+                let _ = self.asking.poll(Duration::ZERO);
+            }
+            pause = (pause * 2).min(BACKOFF.1);
+        }
+        Err(Error::Cancelled)
+    }
+
+    /// The topic's partitions, in order.
+    ///
+    /// # Errors
+    /// `Unavailable` without an answer; `Refused` where there is no such topic, or a partition has no leader.
+    pub fn partitions(&self) -> Result<Vec<i32>> {
+        self.look(ASK)
+    }
+
+    /// Makes the topic. Whether it is new: one that is there already is left alone, whatever its partitions.
+    ///
+    /// # Errors
+    /// `Unavailable` without an answer; `Refused` with the broker's reason.
+    pub fn create_topic(&self, partitions: i32, replication: i32) -> Result<bool> {
+        let admin = self.admin()?;
+        let topic = NewTopic::new(&self.settings.topic, partitions, TopicReplication::Fixed(replication));
+        let answer = block_on(admin.create_topics([&topic], &options()));
+        match topic_result(answer, "making the topic")? {
+            Ok(()) => Ok(true),
+            Err(RDKafkaErrorCode::TopicAlreadyExists) => Ok(false),
+            Err(code) => Err(self.refused("the topic cannot be made", code)),
+        }
+    }
+
+    /// Adds partitions to the topic, up to `total`.
+    ///
+    /// # Errors
+    /// `Unavailable` without an answer; `Refused` with the broker's reason.
+    pub fn add_partitions(&self, total: usize) -> Result<()> {
+        let admin = self.admin()?;
+        let answer = block_on(admin.create_partitions([&NewPartitions::new(&self.settings.topic, total)], &options()));
+        topic_result(answer, "adding partitions")?.map_err(|code| self.refused("partitions cannot be added", code))
+    }
+
+    /// Removes the topic with its records.
+    ///
+    /// # Errors
+    /// `Unavailable` without an answer; `Refused` with the broker's reason.
+    pub fn delete_topic(&self) -> Result<()> {
+        let admin = self.admin()?;
+        let answer = block_on(admin.delete_topics(&[&self.settings.topic], &options()));
+        topic_result(answer, "removing the topic")?.map_err(|code| self.refused("the topic cannot be removed", code))
+    }
+
+    /// Removes the records before `offset` of a partition: its low watermark moves there.
+    ///
+    /// # Errors
+    /// `Unavailable` without an answer; `Refused` with the broker's reason.
+    pub fn delete_records_before(&self, partition: i32, offset: i64) -> Result<()> {
+        let list = self.list([(partition, Offset::Offset(offset))]);
+        let answer = block_on(self.admin()?.delete_records(&list, &options()))
+            .map_err(Error::unavailable("removing records"))?;
+        for element in answer.elements() {
+            element.error().map_err(|error| Error::Refused(format!("records cannot be removed: {error}")))?;
+        }
+        Ok(())
+    }
+
+    /// The first offset there is in a partition, and the one after the last record.
+    ///
+    /// # Errors
+    /// `Unavailable` without an answer.
+    pub fn offsets(&self, partition: i32) -> Result<(i64, i64)> {
+        self.asking
+            .fetch_watermarks(&self.settings.topic, partition, ASK)
+            .map_err(Error::unavailable(format!("asking for offsets: partition={partition}")))
+    }
+
+    /// The offset after the last record of each of these partitions.
+    ///
+    /// # Errors
+    /// `Unavailable` without an answer.
+    pub fn end_offsets(&self, partitions: &[i32]) -> Result<BTreeMap<i32, i64>> {
+        partitions.iter().map(|&partition| Ok((partition, self.offsets(partition)?.1))).collect()
+    }
+
+    /// For each of these partitions the offset of the first record whose broker time is at or after `time_ms`, ms
+    /// since the Unix epoch; the end where there is none.
+    ///
+    /// # Errors
+    /// `Unavailable` without an answer. The embedded broker knows no times: every answer is the end.
+    pub fn offsets_for_time(&self, partitions: &[i32], time_ms: i64) -> Result<BTreeMap<i32, i64>> {
+        // Ends first: a record that comes between the two questions is then not jumped over.
+        let mut offsets = self.end_offsets(partitions)?;
+        let questions = self.list(partitions.iter().map(|&partition| (partition, Offset::Offset(time_ms.max(0)))));
+        let answers =
+            self.asking.offsets_for_times(questions, ASK).map_err(Error::unavailable("asking for offsets by time"))?;
+        for answer in answers.elements() {
+            answer.error().map_err(Error::unavailable("asking for offsets by time"))?;
+            if let Offset::Offset(offset) = answer.offset() {
+                offsets.insert(answer.partition(), offset);
+            }
+        }
+        Ok(offsets)
+    }
+
+    /// The next offset of each of these partitions for a first start. Explicit offsets are taken as they are: one that
+    /// is not there shows as data loss.
+    ///
+    /// # Errors
+    /// `Unavailable` without an answer; `Refused` where an offset is given for a partition that is not among these.
+    pub fn start_offsets(&self, start: &Start, partitions: &[i32]) -> Result<BTreeMap<i32, i64>> {
+        let given = match start {
+            Start::Earliest => &BTreeMap::new(),
+            Start::Latest => return self.end_offsets(partitions),
+            Start::Timestamp(time_us) => {
+                // Kafka's times are whole ms: the first that is not before this instant.
+                let time_ms = time_us.div_euclid(1000) + i64::from(time_us.rem_euclid(1000) != 0);
+                return self.offsets_for_time(partitions, time_ms);
+            }
+            Start::Offsets(given) => given,
+        };
+        if let Some(partition) = given.keys().find(|partition| !partitions.contains(partition)) {
+            let message =
+                format!("a start offset is given for a partition that the topic lacks: partition={partition}");
+            return Err(Error::Refused(message));
+        }
+        let next = |partition: i32| match given.get(&partition) {
+            Some(&offset) if offset >= 0 => Ok(offset),
+            Some(-1) => Ok(self.offsets(partition)?.1),
+            _ => Ok(self.offsets(partition)?.0),
+        };
+        partitions.iter().map(|&partition| Ok((partition, next(partition)?))).collect()
+    }
+
+    fn look(&self, timeout: Duration) -> Result<Vec<i32>> {
+        let name = &self.settings.topic;
+        let metadata = self.asking.fetch_metadata(Some(name), timeout).map_err(|source| {
+            let complaint = self.asking.context().complaint();
+            Error::Unavailable { doing: complaint.unwrap_or_else(|| "asking for the topic".to_owned()), source }
+        })?;
+        let topic = metadata.topics().iter().find(|topic| topic.name() == name);
+        let topic = topic.filter(|topic| topic.error().is_none() && !topic.partitions().is_empty());
+        let Some(topic) = topic else {
+            return Err(Error::Refused(format!("there is no such topic: topic={name}")));
+        };
+        let mut partitions = Vec::with_capacity(topic.partitions().len());
+        for partition in topic.partitions() {
+            if partition.leader() < 0 {
+                let message = format!("a partition has no leader: topic={name} partition={}", partition.id());
+                return Err(Error::Refused(message));
+            }
+            partitions.push(partition.id());
+        }
+        partitions.sort_unstable();
+        Ok(partitions)
+    }
+
+    fn admin(&self) -> Result<AdminClient<Context>> {
+        AdminClient::from_config_and_context(&self.settings.base(), Context::new(&self.settings.topic))
+            .map_err(|error| Error::Config(vec![client_message(&error)]))
+    }
+
+    fn refused(&self, what: &str, code: RDKafkaErrorCode) -> Error {
+        Error::Refused(format!("{what}: {code}: topic={}", self.settings.topic))
+    }
+
+    fn list(&self, offsets: impl IntoIterator<Item = (i32, Offset)>) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        for (partition, offset) in offsets {
+            list.add_partition_offset(&self.settings.topic, partition, offset)
+                .expect("an offset that is not negative is representable");
+        }
+        list
+    }
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new().request_timeout(Some(ASK)).operation_timeout(Some(ASK))
+}
+
+/// The broker's verdict on the one topic it was asked about.
+fn topic_result(
+    answer: KafkaResult<Vec<rdkafka::admin::TopicResult>>,
+    doing: &str,
+) -> Result<std::result::Result<(), RDKafkaErrorCode>> {
+    let results = answer.map_err(Error::unavailable(doing))?;
+    match results.into_iter().next() {
+        Some(Ok(_)) => Ok(Ok(())),
+        Some(Err((_, RDKafkaErrorCode::RequestTimedOut))) | None => {
+            Err(Error::unavailable(doing)(KafkaError::AdminOp(RDKafkaErrorCode::RequestTimedOut)))
+        }
+        Some(Err((_, code))) => Ok(Err(code)),
+    }
+}
+
+/// Waits for a future on this thread: rdkafka's admin calls are the only ones that are not blocking.
+fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Arc::new(Unpark(std::thread::current())).into();
+    let mut context = TaskContext::from_waker(&waker);
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => std::thread::park(),
+        }
+    }
+}

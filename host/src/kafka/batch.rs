@@ -1,0 +1,128 @@
+//! Builds a batch of records: bytes side by side in Arrow's layout, without an allocation per record.
+
+use arrow_array::BinaryArray;
+use arrow_buffer::{Buffer, NullBufferBuilder, OffsetBuffer, ScalarBuffer};
+use wasmill_pipeline::record::RawBatch;
+
+/// Batches end before their bytes could pass what Arrow's 32-bit offsets hold: 1 GiB, plus one record of at most
+/// 1,000,000,000 bytes (librdkafka's limit of `message.max.bytes`).
+const MOST_BYTES: usize = 1 << 30;
+
+/// What a batch may grow to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) records: usize,
+    pub(super) bytes: usize,
+}
+
+/// A batch under construction.
+#[derive(Debug)]
+pub(super) struct BatchBuilder {
+    limits: Limits,
+    offsets: Vec<i64>,
+    times_us: Vec<i64>,
+    values: Column,
+    keys: Column,
+}
+
+impl BatchBuilder {
+    /// `expected_bytes` is how many bytes of payload to make room for.
+    pub(super) fn new(limits: Limits, expected_bytes: usize) -> Self {
+        let limits = Limits { records: limits.records.max(1), bytes: limits.bytes.min(MOST_BYTES) };
+        let rows = limits.records.min(8192);
+        Self {
+            limits,
+            offsets: Vec::with_capacity(rows),
+            times_us: Vec::with_capacity(rows),
+            values: Column::new(rows, expected_bytes.min(limits.bytes)),
+            keys: Column::new(rows, 0),
+        }
+    }
+
+    /// Adds one record. Whether the batch is full now.
+    pub(super) fn push(&mut self, offset: i64, time_us: i64, key: Option<&[u8]>, value: Option<&[u8]>) -> bool {
+        self.offsets.push(offset);
+        self.times_us.push(time_us);
+        self.values.push(value);
+        self.keys.push(key);
+        self.offsets.len() >= self.limits.records || self.bytes() >= self.limits.bytes
+    }
+
+    /// The bytes of payloads and keys so far.
+    pub(super) fn bytes(&self) -> usize {
+        self.values.bytes.len() + self.keys.bytes.len()
+    }
+
+    pub(super) fn finish(self, partition: i32) -> RawBatch {
+        RawBatch {
+            partition,
+            offsets: self.offsets,
+            broker_times_us: self.times_us,
+            values: self.values.finish(),
+            keys: self.keys.finish(),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Column {
+    bytes: Vec<u8>,
+    ends: Vec<i32>,
+    nulls: NullBufferBuilder,
+}
+
+impl Column {
+    fn new(rows: usize, bytes: usize) -> Self {
+        let mut ends = Vec::with_capacity(rows + 1);
+        ends.push(0);
+        Self { bytes: Vec::with_capacity(bytes), ends, nulls: NullBufferBuilder::new(rows) }
+    }
+
+    fn push(&mut self, value: Option<&[u8]>) {
+        if let Some(value) = value {
+            self.bytes.extend_from_slice(value);
+            self.nulls.append_non_null();
+        } else {
+            self.nulls.append_null();
+        }
+        self.ends.push(self.bytes.len() as i32);
+    }
+
+    fn finish(mut self) -> BinaryArray {
+        let offsets = OffsetBuffer::new(ScalarBuffer::from(self.ends));
+        BinaryArray::new(offsets, Buffer::from_vec(self.bytes), self.nulls.finish())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow_array::Array;
+
+    const SMALL: Limits = Limits { records: 3, bytes: 100 };
+
+    #[test]
+    fn a_batch_holds_what_was_pushed() {
+        let mut batch = BatchBuilder::new(SMALL, 10);
+        assert!(!batch.push(5, 50, Some(b"k"), Some(b"value")));
+        assert!(!batch.push(7, 70, None, None));
+        assert!(batch.push(8, 80, None, Some(b"")));
+        let batch = batch.finish(2);
+        assert_eq!((batch.partition, batch.len(), batch.next_offset()), (2, 3, Some(9)));
+        assert_eq!(batch.values, BinaryArray::from_opt_vec(vec![Some(b"value".as_slice()), None, Some(b"")]));
+        assert_eq!(batch.keys, BinaryArray::from_opt_vec(vec![Some(b"k".as_slice()), None, None]));
+    }
+
+    #[test]
+    fn a_batch_without_nulls_has_no_null_buffer() {
+        let mut batch = BatchBuilder::new(SMALL, 0);
+        batch.push(1, 1, Some(b"a"), Some(b"b"));
+        assert!(batch.finish(0).values.nulls().is_none());
+    }
+
+    #[test]
+    fn bytes_fill_a_batch_too() {
+        let mut batch = BatchBuilder::new(SMALL, 0);
+        assert!(batch.push(0, 0, None, Some(&[0; 100])));
+    }
+}

@@ -1,0 +1,213 @@
+//! What librdkafka says besides records: logs, outages, watermarks and failed commits.
+
+use rdkafka::TopicPartitionList;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How often an outage that goes on is told again.
+const TELL_AGAIN: Duration = Duration::from_secs(5);
+
+/// After so many reports of librdkafka's statistics (one a second) without a connection it counts as an outage.
+const SILENT_REPORTS: u32 = 2;
+
+/// The context of a client that reads one topic, or only asks questions.
+#[derive(Debug)]
+pub(super) struct Context {
+    topic: String,
+    known: Mutex<Known>,
+    commit_failed: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// The last thing that librdkafka complained about.
+    complaint: Option<String>,
+    down: bool,
+    silent_reports: u32,
+    told: Option<Instant>,
+    ends: BTreeMap<i32, i64>,
+}
+
+impl Context {
+    pub(super) fn new(topic: &str) -> Self {
+        Self { topic: topic.to_owned(), known: Mutex::default(), commit_failed: AtomicBool::new(false) }
+    }
+
+    /// What is wrong between this client and the brokers, at most once every few seconds. `local` is a trouble of one
+    /// partition, told when the brokers as such are there.
+    pub(super) fn outage(&self, local: Option<&str>) -> Option<String> {
+        let mut known = self.lock();
+        if !known.down && local.is_none() {
+            known.told = None;
+            return None;
+        }
+        if known.told.is_some_and(|told| told.elapsed() < TELL_AGAIN) {
+            return None;
+        }
+        known.told = Some(Instant::now());
+        Some(match local {
+            Some(local) if !known.down => local.to_owned(),
+            _ => known.complaint.clone().unwrap_or_else(|| "no broker answers".to_owned()),
+        })
+    }
+
+    /// The last thing that librdkafka complained about.
+    pub(super) fn complaint(&self) -> Option<String> {
+        self.lock().complaint.clone()
+    }
+
+    /// The partition's end offset as of the last fetch that librdkafka reported.
+    pub(super) fn end(&self, partition: i32) -> Option<i64> {
+        self.lock().ends.get(&partition).copied()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The parts of librdkafka's `STATISTICS.md` that are of use here.
+#[derive(Deserialize)]
+struct Statistics {
+    #[serde(default)]
+    brokers: BTreeMap<String, BrokerStatistics>,
+    #[serde(default)]
+    topics: BTreeMap<String, TopicStatistics>,
+}
+
+#[derive(Deserialize)]
+struct BrokerStatistics {
+    state: String,
+}
+
+#[derive(Deserialize)]
+struct TopicStatistics {
+    #[serde(default)]
+    partitions: BTreeMap<i32, PartitionStatistics>,
+}
+
+#[derive(Deserialize)]
+struct PartitionStatistics {
+    hi_offset: i64,
+    ls_offset: i64,
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level, facility, message);
+    }
+
+    fn stats_raw(&self, statistics: &[u8]) {
+        let statistics: Statistics = match serde_json::from_slice(statistics) {
+            Ok(statistics) => statistics,
+            Err(error) => return tracing::debug!(%error, "librdkafka's statistics cannot be read"),
+        };
+        let mut known = self.lock();
+        if statistics.brokers.values().any(|broker| broker.state == "UP") {
+            known.down = false;
+            known.silent_reports = 0;
+        } else {
+            known.silent_reports += 1;
+            known.down |= known.silent_reports >= SILENT_REPORTS;
+        }
+        let Some(topic) = statistics.topics.get(&self.topic) else { return };
+        for (partition, offsets) in &topic.partitions {
+            // What a reader of committed records can reach; -1001 before the first fetch.
+            let end = if offsets.ls_offset >= 0 { offsets.ls_offset } else { offsets.hi_offset };
+            if *partition >= 0 && end >= 0 {
+                known.ends.insert(*partition, end);
+            }
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        let code = error.rdkafka_error_code();
+        // These concern one partition, and its queue tells them.
+        if matches!(code, Some(RDKafkaErrorCode::PartitionEOF | RDKafkaErrorCode::AutoOffsetReset)) {
+            return;
+        }
+        tracing::debug!(%error, reason, "kafka client");
+        let mut known = self.lock();
+        if code == Some(RDKafkaErrorCode::AllBrokersDown) {
+            known.down = true;
+            // The complaint before it says more.
+            known.complaint.get_or_insert_with(|| reason.to_owned());
+        } else {
+            known.complaint = Some(reason.to_owned());
+        }
+    }
+}
+
+impl ConsumerContext for Context {
+    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
+        match result {
+            Ok(()) => self.commit_failed.store(false, Ordering::Relaxed),
+            Err(error) if self.commit_failed.swap(true, Ordering::Relaxed) => {
+                tracing::debug!(%error, "group offsets not committed");
+            }
+            Err(error) => tracing::warn!(%error, "group offsets not committed: lag tools will not see progress"),
+        }
+    }
+}
+
+/// Hands librdkafka's log lines on.
+pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    match level {
+        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+            tracing::error!(target: "librdkafka", facility, "{message}");
+        }
+        // Broken connections are told as outages, in time and once.
+        _ if facility == "FAIL" => tracing::debug!(target: "librdkafka", facility, "{message}"),
+        RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => {
+            tracing::warn!(target: "librdkafka", facility, "{message}");
+        }
+        _ => tracing::debug!(target: "librdkafka", facility, "{message}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn statistics(state: &str) -> String {
+        format!(
+            r#"{{"brokers":{{"b":{{"state":"{state}"}}}},
+               "topics":{{"t":{{"partitions":{{"0":{{"hi_offset":9,"ls_offset":7}},"-1":{{"hi_offset":-1001,"ls_offset":-1001}}}}}}}}}}"#
+        )
+    }
+
+    #[test]
+    fn an_outage_is_told_once_and_ends_with_a_connection() {
+        let context = Context::new("t");
+        context.error(KafkaError::Global(RDKafkaErrorCode::BrokerTransportFailure), "connection refused");
+        assert_eq!(context.outage(None), None);
+        context.error(KafkaError::Global(RDKafkaErrorCode::AllBrokersDown), "1/1 brokers are down");
+        assert_eq!(context.outage(None).as_deref(), Some("connection refused"));
+        assert_eq!(context.outage(None), None);
+        context.stats_raw(statistics("UP").as_bytes());
+        assert!(!context.lock().down);
+    }
+
+    #[test]
+    fn brokers_that_stay_silent_are_an_outage() {
+        let context = Context::new("t");
+        context.stats_raw(statistics("CONNECT").as_bytes());
+        assert_eq!(context.outage(None), None);
+        context.stats_raw(statistics("CONNECT").as_bytes());
+        assert!(context.outage(None).is_some());
+    }
+
+    #[test]
+    fn the_end_is_what_a_reader_of_committed_records_can_reach() {
+        let context = Context::new("t");
+        context.stats_raw(statistics("UP").as_bytes());
+        assert_eq!((context.end(0), context.end(-1)), (Some(7), None));
+    }
+}

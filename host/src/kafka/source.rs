@@ -1,0 +1,505 @@
+//! Reads records of the partitions of one worker, a batch of one partition at a time.
+
+use super::batch::{BatchBuilder, Limits};
+use super::bell::{Bell, Waker};
+use super::context::Context;
+use super::{Error, Result, Settings};
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::base_consumer::PartitionQueue;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::{Offset, TopicPartitionList};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use wasmill_pipeline::record::RawBatch;
+
+/// How long the broker may take to answer a question that is asked while reading.
+const ASK: Duration = Duration::from_secs(2);
+
+/// How often the client's own queue (outages, statistics, commits) is served.
+const SERVE_EVERY: Duration = Duration::from_millis(50);
+
+/// The longest sleep without a look at the queues: bounds what a lost ring could cost.
+const NAP: Duration = Duration::from_millis(100);
+
+/// Bytes that one worker's client may hold ready, over all its partitions.
+const PREFETCH_BYTES: usize = 64 << 20;
+
+/// Records that one worker's client may hold ready, over all its partitions: each costs about half a kilobyte besides
+/// its bytes.
+const PREFETCH_RECORDS: usize = 100_000;
+
+/// What a call to [`Source::poll`] found.
+#[derive(Clone, Debug)]
+pub enum Poll {
+    /// Records of one partition, at least one.
+    Batch(RawBatch),
+    /// Nothing within the given time.
+    Nothing,
+    /// The partition no longer has the offset that comes next. Told once; the partition rests until
+    /// [`Source::skip_to`].
+    DataLoss {
+        /// The partition.
+        partition: i32,
+        /// The offset that comes next.
+        expected: i64,
+        /// The first offset there is. Below `expected` where the topic was made anew or its log was cut off.
+        found: i64,
+        /// The offset after the last record there is.
+        end: i64,
+    },
+    /// Brokers do not answer, or not for some partition; reading goes on by itself when they do. Told at once and then
+    /// every few seconds.
+    Unavailable(String),
+}
+
+/// Reads the partitions assigned to one worker, each from an explicit offset.
+///
+/// Records of a partition come in the order of their offsets, each once; which partition comes next is fair (round
+/// robin), or as [`prefer`](Self::prefer) says. Records of aborted transactions never come.
+pub struct Source {
+    // Queues go before the consumer they belong to.
+    feeds: Vec<Feed>,
+    /// The index of the feed whose turn it is.
+    turn: usize,
+    preferred: Vec<i32>,
+    bell: Arc<Bell>,
+    consumer: Arc<BaseConsumer<Context>>,
+    topic: String,
+    commits: bool,
+    served: Option<Instant>,
+}
+
+/// One partition.
+struct Feed {
+    partition: i32,
+    queue: PartitionQueue<Context>,
+    /// The next offset.
+    next: i64,
+    at_end: bool,
+    paused: bool,
+    state: State,
+    /// Why the broker gives nothing of this partition.
+    trouble: Option<String>,
+    /// Bytes of a batch to make room for: what the last one had.
+    expected_bytes: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Reading,
+    /// The broker does not have the next offset; asked again at this time.
+    OutOfRange(Option<Instant>),
+    /// Data loss was told: waits for `skip_to`.
+    Lost,
+    /// To be fetched again from the next offset.
+    Stale,
+}
+
+impl Source {
+    /// Starts to read. `assignment` gives each partition with its next offset; it may be empty.
+    ///
+    /// # Errors
+    /// `Config` where librdkafka refuses the settings; `Fatal` where it cannot start. A broker that is away is not an
+    /// error: `poll` tells.
+    pub fn new(settings: &Settings, assignment: &[(i32, i64)]) -> Result<Self> {
+        let mut config = settings.consumer();
+        let share = assignment.len().max(1);
+        // librdkafka's limits hold for each partition queue. What the user passed through wins.
+        let limits = [
+            ("queued.max.messages.kbytes", (PREFETCH_BYTES / 1024 / share).max(4096)),
+            ("queued.min.messages", (PREFETCH_RECORDS / share).max(5000)),
+        ];
+        for (key, value) in limits {
+            if !settings.passthrough.contains_key(key) {
+                config.set(key, value.to_string());
+            }
+        }
+        let consumer = BaseConsumer::from_config_and_context(&config, Context::new(&settings.topic))
+            .map_err(|error| Error::Config(vec![super::settings::client_message(&error)]))?;
+        let mut source = Self {
+            feeds: Vec::with_capacity(assignment.len()),
+            turn: 0,
+            preferred: Vec::new(),
+            bell: Arc::default(),
+            consumer: Arc::new(consumer),
+            topic: settings.topic.clone(),
+            commits: !settings.group_id.is_empty(),
+            served: None,
+        };
+        source.assign(assignment)?;
+        Ok(source)
+    }
+
+    /// Takes a partition on while running: a new one of the topic, or one of another worker.
+    ///
+    /// # Errors
+    /// `Fatal` where librdkafka cannot take it. A partition that is assigned already is moved, as by `skip_to`.
+    pub fn add(&mut self, partition: i32, next_offset: i64) -> Result<()> {
+        if self.feed(partition).is_some() {
+            return self.skip_to(partition, next_offset);
+        }
+        // The client knows partitions as of its last look at the topic; without this a new one waits for the next.
+        let _ = self.consumer.fetch_metadata(Some(&self.topic), ASK);
+        self.assign(&[(partition, next_offset)])
+    }
+
+    /// Gives a partition up. Records of it that are held ready are thrown away.
+    ///
+    /// # Errors
+    /// `Fatal` where librdkafka refuses.
+    pub fn remove(&mut self, partition: i32) -> Result<()> {
+        if let Some(index) = self.feeds.iter().position(|feed| feed.partition == partition) {
+            self.feeds.remove(index);
+            self.turn = 0;
+            let list = self.list([partition]);
+            self.consumer.incremental_unassign(&list).map_err(fatal)?;
+        }
+        Ok(())
+    }
+
+    /// Goes on at another offset of an assigned partition, forward or back: after data loss, or for a replay.
+    ///
+    /// # Errors
+    /// `Fatal` where librdkafka refuses. Partitions that are not assigned are ignored.
+    pub fn skip_to(&mut self, partition: i32, offset: i64) -> Result<()> {
+        let Some(feed) = self.feeds.iter_mut().find(|feed| feed.partition == partition) else { return Ok(()) };
+        feed.next = offset;
+        feed.at_end = false;
+        feed.trouble = None;
+        feed.state = State::Reading;
+        let paused = feed.paused;
+        // A seek is refused for a partition that fell out of range; taking it off and on again always works, and what
+        // was fetched before is outdated and never comes.
+        let list = self.list([partition]);
+        self.consumer.incremental_unassign(&list).map_err(fatal)?;
+        self.consumer.incremental_assign(&self.list_at(&[(partition, offset)])).map_err(fatal)?;
+        if paused { self.consumer.pause(&self.list([partition])).map_err(fatal) } else { Ok(()) }
+    }
+
+    /// The next batch, of one partition: comes at once with the records that are there, at most `max_records` (at
+    /// least one) and no more than one record beyond `max_bytes` of payloads and keys; otherwise waits up to `wait`.
+    ///
+    /// A record without a timestamp (a topic written by clients older than Kafka 0.10) gets time 0, the Unix epoch.
+    ///
+    /// # Errors
+    /// `Fatal`: the source is of no use any more. What may pass by itself is no error but [`Poll::Unavailable`].
+    pub fn poll(&mut self, max_records: usize, max_bytes: usize, wait: Duration) -> Result<Poll> {
+        let limits = Limits { records: max_records, bytes: max_bytes };
+        let deadline = Instant::now() + wait;
+        loop {
+            let now = Instant::now();
+            self.serve(now)?;
+            if let Some(found) = self.look(limits, now)? {
+                return Ok(found);
+            }
+            let trouble = self.feeds.iter().find_map(|feed| feed.trouble.as_deref());
+            if let Some(text) = self.consumer.context().outage(trouble) {
+                return Ok(Poll::Unavailable(text));
+            }
+            let left = deadline.saturating_duration_since(now);
+            if left.is_zero() || self.bell.wait(left.min(NAP)) {
+                return Ok(Poll::Nothing);
+            }
+        }
+    }
+
+    /// From now on, the first of these partitions that has records is read: the least advanced first keeps the
+    /// fewest windows open. Partitions not named come after them, in turn; an empty list means fair turns for all.
+    pub fn prefer(&mut self, partitions: &[i32]) {
+        self.preferred.clear();
+        self.preferred.extend_from_slice(partitions);
+    }
+
+    /// Stops fetching these partitions; what is held ready of them waits.
+    ///
+    /// # Errors
+    /// `Fatal` where librdkafka refuses.
+    pub fn pause(&mut self, partitions: &[i32]) -> Result<()> {
+        self.set_paused(partitions, true)
+    }
+
+    /// Fetches these partitions again.
+    ///
+    /// # Errors
+    /// `Fatal` where librdkafka refuses.
+    pub fn resume(&mut self, partitions: &[i32]) -> Result<()> {
+        self.set_paused(partitions, false)
+    }
+
+    /// The assigned partitions, in the order they were assigned.
+    pub fn partitions(&self) -> Vec<i32> {
+        self.feeds.iter().map(|feed| feed.partition).collect()
+    }
+
+    /// The next offset of an assigned partition.
+    pub fn position(&self, partition: i32) -> Option<i64> {
+        self.feed(partition).map(|feed| feed.next)
+    }
+
+    /// The offset after the last record a reader of committed records can reach, as known without asking the broker:
+    /// up to a second old, older for a partition that is paused or far behind. `None` before the first fetch.
+    pub fn high(&self, partition: i32) -> Option<i64> {
+        let feed = self.feed(partition)?;
+        self.consumer.context().end(partition).map(|end| end.max(feed.next))
+    }
+
+    /// Whether everything there was at the last look at the partition's end has been read.
+    pub fn caught_up(&self, partition: i32) -> bool {
+        self.feed(partition).is_some_and(|feed| feed.at_end)
+    }
+
+    /// Whether everything before `end`, an end offset seen earlier, has been read. Unlike a comparison with
+    /// `position` this holds where the last offsets are no records but the marks of transactions.
+    pub fn reached(&self, partition: i32, end: i64) -> bool {
+        self.feed(partition).is_some_and(|feed| feed.next >= end || feed.at_end)
+    }
+
+    /// How many offsets are still to be read, over all assigned partitions, as far as known.
+    pub fn lag(&self) -> u64 {
+        let behind = |feed: &Feed| match self.high(feed.partition) {
+            Some(end) if !feed.at_end => (end - feed.next).max(0) as u64,
+            _ => 0,
+        };
+        self.feeds.iter().map(behind).sum()
+    }
+
+    /// Ends a wait in `poll` from another thread.
+    pub fn waker(&self) -> Waker {
+        Waker(Arc::clone(&self.bell))
+    }
+
+    /// Tells the group's offsets to the broker, for lag tools; does not wait for an answer. Nothing happens without a
+    /// group, and a failure is only logged.
+    pub fn commit_offsets(&self, next_offsets: &[(i32, i64)]) {
+        if self.commits && !next_offsets.is_empty() {
+            let list = self.list_at(next_offsets);
+            if let Err(error) = self.consumer.commit(&list, CommitMode::Async) {
+                tracing::debug!(%error, "group offsets not committed");
+            }
+        }
+    }
+
+    fn assign(&mut self, assignment: &[(i32, i64)]) -> Result<()> {
+        for &(partition, next) in assignment {
+            // Split before it is assigned, so that no record comes by the common queue.
+            let mut queue = self
+                .consumer
+                .split_partition_queue(&self.topic, partition)
+                .ok_or_else(|| Error::Fatal(format!("no queue for a partition: partition={partition}")))?;
+            let bell = Arc::clone(&self.bell);
+            queue.set_nonempty_callback(move || bell.ring());
+            self.feeds.push(Feed {
+                partition,
+                queue,
+                next,
+                at_end: false,
+                paused: false,
+                state: State::Reading,
+                trouble: None,
+                expected_bytes: 0,
+            });
+        }
+        self.consumer.incremental_assign(&self.list_at(assignment)).map_err(fatal)
+    }
+
+    /// Serves the client's own queue.
+    fn serve(&mut self, now: Instant) -> Result<()> {
+        if self.served.is_some_and(|served| now.duration_since(served) < SERVE_EVERY) {
+            return Ok(());
+        }
+        self.served = Some(now);
+        let mut stray = Vec::new();
+        // Each call serves one event; a bound, since errors may come as fast as they are taken.
+        for _ in 0..16 {
+            match self.consumer.poll(Duration::ZERO) {
+                None => break,
+                // Never seen, since queues are split first; but a record is not to be lost.
+                Some(Ok(message)) => stray.push(message.partition()),
+                Some(Err(KafkaError::MessageConsumptionFatal(code))) => return Err(Error::Fatal(code.to_string())),
+                // The context has it already.
+                Some(Err(_)) => {}
+            }
+        }
+        for feed in self.feeds.iter_mut().filter(|feed| stray.contains(&feed.partition)) {
+            feed.state = State::Stale;
+        }
+        Ok(())
+    }
+
+    /// Looks at each partition once, in order of preference, for something to return.
+    fn look(&mut self, limits: Limits, now: Instant) -> Result<Option<Poll>> {
+        for place in 0..self.preferred.len() {
+            let partition = self.preferred[place];
+            if let Some(index) = self.feeds.iter().position(|feed| feed.partition == partition) {
+                if let Some(found) = self.look_at(index, limits, now)? {
+                    return Ok(Some(found));
+                }
+            }
+        }
+        let feeds = self.feeds.len();
+        for step in 0..feeds {
+            let index = (self.turn + step) % feeds;
+            if self.preferred.contains(&self.feeds[index].partition) {
+                continue;
+            }
+            if let Some(found) = self.look_at(index, limits, now)? {
+                self.turn = (index + 1) % feeds;
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    fn look_at(&mut self, index: usize, limits: Limits, now: Instant) -> Result<Option<Poll>> {
+        let feed = &mut self.feeds[index];
+        if feed.paused {
+            return Ok(None);
+        }
+        if feed.state == State::Reading {
+            if let Some(batch) = feed.read(limits)? {
+                return Ok(Some(Poll::Batch(batch)));
+            }
+        }
+        match feed.state {
+            State::Reading | State::Lost => Ok(None),
+            State::OutOfRange(again) if again.is_some_and(|again| now < again) => Ok(None),
+            State::OutOfRange(_) => self.explain(index, now),
+            State::Stale => {
+                let (partition, next) = (feed.partition, feed.next);
+                self.skip_to(partition, next).map(|()| None)
+            }
+        }
+    }
+
+    /// Finds out why the broker does not have the next offset of a partition.
+    fn explain(&mut self, index: usize, now: Instant) -> Result<Option<Poll>> {
+        let feed = &mut self.feeds[index];
+        let (partition, expected) = (feed.partition, feed.next);
+        match self.consumer.fetch_watermarks(&self.topic, partition, ASK) {
+            Ok((found, end)) if expected < found || expected > end => {
+                feed.state = State::Lost;
+                Ok(Some(Poll::DataLoss { partition, expected, found, end }))
+            }
+            // The range has moved meanwhile: the offset is there after all.
+            Ok(_) => self.skip_to(partition, expected).map(|()| None),
+            Err(error) => {
+                feed.trouble = Some(format!("partition={partition}: {error}"));
+                feed.state = State::OutOfRange(Some(now + Duration::from_secs(1)));
+                Ok(None)
+            }
+        }
+    }
+
+    fn set_paused(&mut self, partitions: &[i32], paused: bool) -> Result<()> {
+        let mut changed = Vec::new();
+        for feed in &mut self.feeds {
+            if feed.paused != paused && partitions.contains(&feed.partition) {
+                feed.paused = paused;
+                changed.push(feed.partition);
+            }
+        }
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let list = self.list(changed);
+        let done = if paused { self.consumer.pause(&list) } else { self.consumer.resume(&list) };
+        done.map_err(fatal)
+    }
+
+    fn feed(&self, partition: i32) -> Option<&Feed> {
+        self.feeds.iter().find(|feed| feed.partition == partition)
+    }
+
+    fn list(&self, partitions: impl IntoIterator<Item = i32>) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        for partition in partitions {
+            list.add_partition(&self.topic, partition);
+        }
+        list
+    }
+
+    fn list_at(&self, offsets: &[(i32, i64)]) -> TopicPartitionList {
+        let mut list = TopicPartitionList::with_capacity(offsets.len());
+        for &(partition, offset) in offsets {
+            list.add_partition_offset(&self.topic, partition, Offset::Offset(offset.max(0)))
+                .expect("an offset that is not negative is representable");
+        }
+        list
+    }
+}
+
+impl Feed {
+    /// The records that are ready, up to the limits. Errors in their midst are kept for the next look.
+    fn read(&mut self, limits: Limits) -> Result<Option<RawBatch>> {
+        let mut batch = None;
+        loop {
+            match self.queue.poll(Duration::ZERO) {
+                None => break,
+                // Fetched before the position was moved.
+                Some(Ok(message)) if message.offset() < self.next => {}
+                Some(Ok(message)) => {
+                    let batch = batch.get_or_insert_with(|| BatchBuilder::new(limits, self.expected_bytes));
+                    let (offset, time_us) = (message.offset(), time_us(&message));
+                    self.next = offset + 1;
+                    if batch.push(offset, time_us, message.key(), message.payload()) {
+                        break;
+                    }
+                }
+                Some(Err(error)) => {
+                    if self.stopped_by(&error)? {
+                        break;
+                    }
+                    continue;
+                }
+            }
+            self.at_end = false;
+        }
+        if batch.is_some() {
+            self.trouble = None;
+        }
+        Ok(batch.map(|batch| {
+            // A little more than the last time, so that the buffer seldom grows.
+            self.expected_bytes = batch.bytes() + batch.bytes() / 8;
+            batch.finish(self.partition)
+        }))
+    }
+
+    /// Takes note of what came in place of a record. Whether reading cannot go on for now.
+    fn stopped_by(&mut self, error: &KafkaError) -> Result<bool> {
+        match error {
+            KafkaError::PartitionEOF(_) => {
+                self.at_end = true;
+                self.trouble = None;
+                Ok(false)
+            }
+            KafkaError::MessageConsumptionFatal(code) => Err(Error::Fatal(code.to_string())),
+            KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
+                self.at_end = false;
+                self.state = State::OutOfRange(None);
+                Ok(true)
+            }
+            KafkaError::MessageConsumption(
+                code @ (RDKafkaErrorCode::BadMessage | RDKafkaErrorCode::InvalidMessage),
+            ) => {
+                // librdkafka goes on behind a damaged record batch; that would lose it in silence.
+                self.trouble = Some(format!("{code}: partition={} offset={}", self.partition, self.next));
+                self.state = State::Stale;
+                Ok(true)
+            }
+            other => {
+                self.trouble = Some(format!("partition={}: {other}", self.partition));
+                Ok(false)
+            }
+        }
+    }
+}
+
+fn time_us(message: &BorrowedMessage<'_>) -> i64 {
+    message.timestamp().to_millis().map_or(0, |ms| ms.saturating_mul(1000))
+}
+
+fn fatal(error: KafkaError) -> Error {
+    Error::Fatal(error.to_string())
+}

@@ -1,0 +1,77 @@
+//! A real Kafka for one test: on a free port, with its data in a temporary folder, gone when dropped.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Output};
+use tempfile::TempDir;
+
+/// A running broker. Dropping it kills it and removes its data.
+pub struct RealKafka {
+    port: u16,
+    dir: TempDir,
+}
+
+impl RealKafka {
+    /// Starts a broker; about four seconds. `None`, with a line that says why, where there is no Java or Maven.
+    ///
+    /// # Panics
+    /// Where it does not start although `CI` is set: there it must.
+    pub fn start() -> Option<Self> {
+        let mut message = String::new();
+        // Another process may take the port between the look for it and the broker's start: then once more.
+        for _ in 0..2 {
+            let dir = tempfile::Builder::new().prefix("wasmill-kafka-").tempdir().unwrap();
+            let broker = Self { port: free_ports(), dir };
+            let output = broker.script("up", &[]);
+            if output.status.success() {
+                return Some(broker);
+            }
+            message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        }
+        assert!(std::env::var_os("CI").is_none(), "a real broker is needed: {message}");
+        println!("left out, no real broker: {message}");
+        None
+    }
+
+    /// `host:port` for clients.
+    pub fn bootstrap(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Stops the broker as an operator would; its data stays.
+    pub fn stop(&self) {
+        assert!(self.script("down", &[]).status.success());
+    }
+
+    /// Starts it again on the same port and data.
+    pub fn start_again(&self) {
+        let output = self.script("up", &[]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    fn script(&self, command: &str, more: &[&str]) -> Output {
+        Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("kafka/kafka.sh"))
+            .args([command, "--port", &self.port.to_string(), "--dir"])
+            .arg(self.dir.path())
+            .args(more)
+            .output()
+            .unwrap()
+    }
+}
+
+impl Drop for RealKafka {
+    fn drop(&mut self) {
+        self.script("down", &["--now"]);
+    }
+}
+
+/// A port that is free, and the one after it too: the broker's and its controller's.
+fn free_ports() -> u16 {
+    loop {
+        let first = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = first.local_addr().unwrap().port();
+        if port < u16::MAX && TcpListener::bind(("127.0.0.1", port + 1)).is_ok() {
+            return port;
+        }
+    }
+}
