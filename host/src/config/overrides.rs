@@ -24,14 +24,17 @@ impl Overrides {
         self.0.push(Override { flag: flag.into(), key: key.into(), value: value.into() });
     }
 
+    /// As [`Overrides::set`], with `value` as text even where it is TOML.
+    pub fn set_text(&mut self, flag: impl Into<String>, key: impl Into<String>, value: &str) {
+        self.set(flag, key, toml::Value::from(value).to_string());
+    }
+
     /// Takes the plugin of `name` from `path`: of an aggregate, of the `parser` or of the `generator`.
     pub fn plugin(&mut self, name: &str, path: &Path) {
         let key = match name {
             "parser" | "generator" => format!("{name}.plugin"),
             aggregate => format!("aggregate.{aggregate}.plugin"),
         };
-        // Quoted: a path that happens to be TOML is still a path.
-        let value = toml::Value::String(path.display().to_string()).to_string();
-        self.set(format!("--plugin {name}"), key, value);
+        self.set_text(format!("--plugin {name}"), key, &path.display().to_string());
     }
 }
