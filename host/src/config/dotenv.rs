@@ -59,10 +59,14 @@ mod tests {
 
     #[test]
     fn lines_comments_and_quotes() {
-        let env = DotEnv::parse("# all knobs\n\nA=1\nexport B = \nC=\"30 seconds\"\nD='x=y'\nE=\n").unwrap_err();
-        assert_eq!(env, "line 4: write NAME=value");
         let env = DotEnv::parse("# all knobs\n\nA=1\nexport B=2\nC=\"30 seconds\"\nD='x=y'\nE=\n").unwrap();
         let get = |name| env.get(name).unwrap_or_else(|| "unset".into());
         assert_eq!([get("A"), get("B"), get("C"), get("D"), get("E"), get("F")], ["1", "2", "30 seconds", "x=y", "", "unset"]);
+    }
+
+    #[test]
+    fn a_line_that_is_no_variable_is_named() {
+        assert_eq!(DotEnv::parse("A=1\nexport B = 2\n").err().unwrap(), "line 2: write NAME=value");
+        assert!(DotEnv::parse("1A=1").is_err() && DotEnv::parse("just text").is_err());
     }
 }
