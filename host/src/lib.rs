@@ -3,6 +3,7 @@
 //! This crate holds the doors to the world, a folder each; the way of the data is the `wasmill-pipeline` crate.
 
 pub mod admin;
+pub mod cli;
 pub mod config;
 pub mod generate;
 pub mod kafka;

@@ -1,1 +1,280 @@
-//! The config door.
+//! The config door: from a pipeline file, the environment and flags to one validated [`Config`], or all mistakes.
+//!
+//! Flags beat the file's values, and the file takes the environment through `${VAR:-default}`. Variables are expanded
+//! after the TOML is parsed, inside text values only, so that no value of a variable can change the file's structure.
+//! Numbers, switches, durations and lists may be written as text for that reason. A value that is empty after
+//! expansion counts as not given. Relative paths are relative to the current folder, like those of flags and `.env`.
+
+mod dotenv;
+mod duration;
+mod expand;
+mod load;
+mod mistake;
+mod overrides;
+mod read;
+mod section;
+mod show;
+mod size;
+mod start;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod value;
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+
+use wasmill_pipeline::spec::{AggregateSpec, PipelineSpec, TimeSpec};
+
+pub use self::{
+    dotenv::DotEnv,
+    duration::{format_duration, parse_duration},
+    load::Loader,
+    mistake::{Mistake, Mistakes, Place},
+    overrides::Overrides,
+    size::{format_size, parse_size},
+    start::Start,
+};
+
+/// A validated pipeline file. What only plugins know (columns, types) is not checked yet.
+#[derive(Clone, PartialEq)]
+pub struct Config {
+    /// The pipeline's name: of its checkpoints, metrics and consumer group.
+    pub name: String,
+    /// The run, which isolates checkpoints; `None` = the stable one. Letters, digits, `.`, `_` and `-`.
+    pub run: Option<String>,
+    /// Worker threads; `None` = one per core.
+    pub workers: Option<usize>,
+    /// Where records come from.
+    pub source: Source,
+    /// What turns records into rows.
+    pub parser: Plugin,
+    /// How event time moves.
+    pub time: TimeSpec,
+    /// What is computed. Names are unique, and so are the outputs' folders.
+    pub aggregates: Vec<Aggregate>,
+    /// The folder that all outputs are below.
+    pub output_path: PathBuf,
+    /// The output of the parsed rows; `None` = they are not written.
+    pub raw: Option<Output>,
+    /// How the files of late rows and dead letters, which are always Parquet, are rolled.
+    pub roll: Roll,
+    /// Where and how often progress is made durable.
+    pub checkpoint: Checkpoint,
+    /// What a plugin may use.
+    pub limits: Limits,
+    /// Where compiled plugins are kept; `None` = the host's choice.
+    pub cache_path: Option<PathBuf>,
+    /// Where the web page, the API and the metrics listen; `None` = nowhere.
+    pub listen: Option<SocketAddr>,
+    /// What is logged: `info`, or a filter such as `info,wasmill=debug`. Lower case.
+    pub log_level: String,
+    /// What makes records; `None` = the file has no generator.
+    pub generator: Option<Generator>,
+}
+
+/// Where records come from.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Source {
+    /// The brokers, `host:port` with commas; `None` = the embedded broker.
+    pub bootstrap_servers: Option<String>,
+    /// The topic.
+    pub topic: String,
+    /// Where reading starts when there is no checkpoint.
+    pub start: Start,
+    /// What to do when the broker has removed records that were not read.
+    pub on_data_loss: OnDataLoss,
+    /// The most records read in a checkpoint interval; `None` = no limit. Above 0.
+    pub max_offsets_per_trigger: Option<u64>,
+    /// The group whose offsets show the progress to lag tools.
+    pub group_id: String,
+    /// Settings passed through to librdkafka. May hold secrets.
+    pub kafka: BTreeMap<String, String>,
+}
+
+/// What to do when the broker has removed records that were not read. Both count and report the gap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDataLoss {
+    /// Go on at the first record there is.
+    Skip,
+    /// Stop.
+    Fail,
+}
+
+/// A plugin and its section of the file.
+#[derive(Clone, PartialEq)]
+pub struct Plugin {
+    /// The component.
+    pub path: PathBuf,
+    /// Its section of the file. May hold secrets.
+    pub config: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Plugin {
+    /// The section as the plugin's `init` gets it: a JSON object.
+    pub fn config_json(&self) -> String {
+        serde_json::Value::Object(self.config.clone()).to_string()
+    }
+}
+
+/// One aggregate.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Aggregate {
+    /// What the pipeline knows of it.
+    pub spec: AggregateSpec,
+    /// Its logic.
+    pub plugin: Plugin,
+    /// Its files.
+    pub output: Output,
+}
+
+/// Files of one output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// Its folder below [`Config::output_path`]: one file name. Unique.
+    pub folder: String,
+    /// The formats, at least one, each once.
+    pub formats: Vec<Format>,
+    /// How files are spread over folders.
+    pub partition_by: PartitionBy,
+    /// When a file is closed and the next begun.
+    pub roll: Roll,
+}
+
+/// A format of files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Apache Parquet.
+    Parquet,
+    /// Comma-separated values with a header line.
+    Csv,
+}
+
+/// How files are spread over folders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PartitionBy {
+    /// Not at all.
+    None,
+    /// `dt=YYYY-MM-DD`: the UTC date of the window's start, or of the event time of a parsed row.
+    Date,
+}
+
+/// When a file is closed and the next begun: at the first of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Roll {
+    /// The most rows in a file, above 0.
+    pub rows: u64,
+    /// The size, above 0, at which a file is closed; it may end up a little larger.
+    pub bytes: u64,
+    /// The age at which a file is closed, above zero, seen at checkpoints.
+    pub age: Duration,
+}
+
+/// Where and how often progress is made durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The folder, the run's own if there is a run.
+    pub path: PathBuf,
+    /// The time between two checkpoints, above zero.
+    pub interval: Duration,
+}
+
+/// What a plugin may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The most memory of one instance.
+    pub memory_bytes: u64,
+    /// The longest that a call may take, above zero.
+    pub deadline: Duration,
+}
+
+/// What makes records.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Generator {
+    /// Its logic.
+    pub plugin: Plugin,
+    /// Events per second, finite; 0 = as many as the broker takes.
+    pub rate: f64,
+    /// The same seed makes the same events.
+    pub seed: u64,
+    /// Whose acknowledgement is waited for.
+    pub acks: Acks,
+    /// How batches are compressed.
+    pub compression: Compression,
+    /// The partitions of the topic when it has to be created, above 0.
+    pub partitions: i32,
+}
+
+/// Whose acknowledgement a producer waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acks {
+    /// Nobody's.
+    None,
+    /// The partition's leader's.
+    Leader,
+    /// Every in-sync replica's.
+    All,
+}
+
+impl Acks {
+    /// The value of librdkafka's `acks`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "0",
+            Self::Leader => "1",
+            Self::All => "all",
+        }
+    }
+}
+
+/// How a producer compresses batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// gzip.
+    Gzip,
+    /// Snappy.
+    Snappy,
+    /// LZ4.
+    Lz4,
+    /// Zstandard.
+    Zstd,
+}
+
+impl Compression {
+    /// The value of librdkafka's `compression.codec`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Gzip => "gzip",
+            Self::Snappy => "snappy",
+            Self::Lz4 => "lz4",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
+/// What `wasmill generate` needs of a pipeline file; the rest of the file is not looked at.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GenerateConfig {
+    /// The topic, and how its broker is reached.
+    pub source: Source,
+    /// What makes the records.
+    pub generator: Generator,
+    /// What a plugin may use.
+    pub limits: Limits,
+    /// Where compiled plugins are kept; `None` = the host's choice.
+    pub cache_path: Option<PathBuf>,
+    /// What is logged.
+    pub log_level: String,
+}
+
+impl Config {
+    /// What the pipeline crate is built from.
+    pub fn spec(&self) -> PipelineSpec {
+        PipelineSpec {
+            time: self.time.clone(),
+            aggregates: self.aggregates.iter().map(|aggregate| aggregate.spec.clone()).collect(),
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! What is typed after `wasmill`: arguments only, nothing is done here. The help texts are the manual.
+
+use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Overrides, parse_duration};
+
+/// A stream processor whose logic is WebAssembly components: Kafka in, exactly-once Parquet and CSV files out.
+///
+/// Values come from flags first, then from the pipeline file, which takes the environment through `${VAR:-default}`,
+/// then from defaults. `wasmill check FILE` shows what came of it.
+///
+/// Exit codes: 0 = done, 1 = failed, 2 = wrong arguments or pipeline file, 3 = another process took the checkpoint over.
+#[derive(Debug, Parser)]
+#[command(name = "wasmill", version, propagate_version = true, max_term_width = 110)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a pipeline until it is stopped
+    ///
+    /// SIGTERM and Ctrl-C write a final checkpoint and exit with 0; a second one exits at once, and nothing is lost
+    /// either way: the next run goes on from the last checkpoint.
+    Run(RunArgs),
+    /// Check a pipeline file and its plugins, and say all that is wrong at once
+    ///
+    /// Prints the configuration in effect (secrets masked) when nothing is wrong, else one line per mistake with its
+    /// line in the file and what would be right, and exits with 2. Needs no broker.
+    Check(CheckArgs),
+    /// Make events with the generator plugin, into the topic or a file
+    ///
+    /// Waits for the broker and the topic. At demo rates it prints `[ack] topic:partition@offset` for every 10th event.
+    /// The same seed makes the same events, wherever they go.
+    Generate(GenerateArgs),
+    /// Show what a running wasmill is doing
+    ///
+    /// Exits with 0 when it is healthy, else with 1.
+    Status(StatusArgs),
+}
+
+/// What `run` and `check` take in place of the file's values.
+#[derive(Args, Clone, Debug, Default)]
+pub struct FileArgs {
+    /// Take the plugin of an aggregate, of `parser` or of `generator` from PATH; repeatable
+    #[arg(long = "plugin", value_name = "NAME=PATH", value_parser = plugin)]
+    pub plugins: Vec<(String, PathBuf)>,
+
+    /// Set a value of the file; repeatable
+    ///
+    /// As in `--set time.watermark_delay=5s`, `--set aggregate.sessions.keys='["user_id"]'` or
+    /// `--set source.kafka.security.protocol=ssl`.
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
+    pub settings: Vec<(String, String)>,
+
+    /// Take variables that the environment does not set from this file of NAME=value lines
+    #[arg(long, value_name = "FILE")]
+    pub env_file: Option<PathBuf>,
+}
+
+/// The arguments of `wasmill run`.
+#[derive(Args, Clone, Debug)]
+pub struct RunArgs {
+    /// The pipeline file
+    #[arg(short, long, value_name = "FILE")]
+    pub config: PathBuf,
+
+    /// Worker threads [default: one per core]
+    #[arg(long, value_name = "N")]
+    pub workers: Option<NonZeroUsize>,
+
+    /// Stop at the end offsets seen at the start
+    ///
+    /// Writes a final checkpoint first. Windows that are open stay so, and go on in the next run.
+    #[arg(long)]
+    pub until_caught_up: bool,
+
+    /// As --until-caught-up, and close, write and commit every open window
+    ///
+    /// Rows that come later for these windows are too late.
+    #[arg(long)]
+    pub drain: bool,
+
+    /// Show samples of the data on the terminal: raw, parsed, or an aggregate's rows; repeatable
+    ///
+    /// Never in the way of the data: what the terminal cannot take is left out.
+    #[arg(long = "tap", value_name = "raw|parsed|NAME")]
+    pub taps: Vec<String>,
+
+    /// Run the generator in this process, too
+    #[arg(long)]
+    pub generate: bool,
+
+    /// Events per second of --generate; 0 = as many as are read [default: the file's generator.rate]
+    #[arg(long, value_name = "EVENTS/S", value_parser = rate, requires = "generate")]
+    pub rate: Option<f64>,
+
+    /// Where the web page, the API and /metrics listen, or "off" [default: the file's http.listen]
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<String>,
+
+    /// error, warn, info, debug, trace, or a filter [default: the file's log.level]
+    #[arg(long, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+
+    /// What is taken in place of the file's values.
+    #[command(flatten)]
+    pub file: FileArgs,
+}
+
+/// The arguments of `wasmill check`.
+#[derive(Args, Clone, Debug)]
+pub struct CheckArgs {
+    /// The pipeline file
+    #[arg(value_name = "FILE")]
+    pub config: PathBuf,
+
+    /// What is taken in place of the file's values.
+    #[command(flatten)]
+    pub file: FileArgs,
+}
+
+/// The arguments of `wasmill generate`.
+#[derive(Args, Clone, Debug)]
+pub struct GenerateArgs {
+    /// The pipeline file whose [source] and [generator] are used [default: the reference job's]
+    ///
+    /// The reference job takes its values from the environment: `KAFKA_BOOTSTRAP_SERVERS`, `KAFKA_TOPIC`,
+    /// `KAFKA_TOPIC_PARTITIONS`, `MSGS_PER_SEC`, `MSG_ACKS`, `MSG_COMPRESSION`, `SEED`, `PLUGIN_PATH`.
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// The generator component [default: the file's generator.plugin]
+    #[arg(long, value_name = "PATH")]
+    pub plugin: Option<PathBuf>,
+
+    /// Events per second; 0 = as many as the broker takes [default: the file's generator.rate]
+    #[arg(long, value_name = "EVENTS/S", value_parser = rate)]
+    pub rate: Option<f64>,
+
+    /// Stop after this many events [default: never]
+    #[arg(long, value_name = "N")]
+    pub count: Option<u64>,
+
+    /// The number of the first event, to go on where an earlier run stopped
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub first: u64,
+
+    /// The same seed makes the same events [default: the file's generator.seed]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+
+    /// Spread the event times of --count events over this time up to now, as if they had happened then
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, requires = "count")]
+    pub span: Option<Duration>,
+
+    /// Who acknowledges: 0 = nobody, 1 = the partition's leader, all = every in-sync replica [default: the file's]
+    #[arg(long, value_name = "0|1|all")]
+    pub acks: Option<String>,
+
+    /// none, gzip, snappy, lz4 or zstd [default: the file's generator.compression]
+    #[arg(long, value_name = "CODEC")]
+    pub compression: Option<String>,
+
+    /// Create the topic if it is missing, instead of waiting for it
+    #[arg(long)]
+    pub create: bool,
+
+    /// How many partitions --create gives the topic [default: the file's generator.partitions]
+    #[arg(long, value_name = "N", requires = "create")]
+    pub partitions: Option<NonZeroUsize>,
+
+    /// Write one event per line to a file instead of the topic; "-" = standard output
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["create", "acks", "compression"])]
+    pub to_file: Option<PathBuf>,
+
+    /// The topic [default: the file's source.topic]
+    #[arg(long, value_name = "NAME")]
+    pub topic: Option<String>,
+
+    /// The brokers, host:port with commas between [default: the file's source.bootstrap_servers]
+    #[arg(long, value_name = "SERVERS")]
+    pub bootstrap_servers: Option<String>,
+
+    /// Set a value of the file, as in --set generator.config.late_share=0.01; repeatable
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
+    pub settings: Vec<(String, String)>,
+
+    /// Take variables that the environment does not set from this file of NAME=value lines
+    #[arg(long, value_name = "FILE")]
+    pub env_file: Option<PathBuf>,
+}
+
+/// The arguments of `wasmill status`.
+#[derive(Args, Clone, Debug)]
+pub struct StatusArgs {
+    /// Where it listens
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    pub url: String,
+
+    /// Print the API's JSON as it is
+    #[arg(long, conflicts_with = "quiet")]
+    pub json: bool,
+
+    /// Print nothing: the exit code alone says it
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+impl FileArgs {
+    /// What these flags say in place of the file's values.
+    pub fn overrides(&self) -> Overrides {
+        let mut overrides = Overrides::default();
+        set_all(&mut overrides, &self.settings);
+        for (name, path) in &self.plugins {
+            overrides.plugin(name, path);
+        }
+        overrides
+    }
+}
+
+impl RunArgs {
+    /// What the flags say in place of the file's values. A flag of its own beats `--set`.
+    pub fn overrides(&self) -> Overrides {
+        let mut overrides = self.file.overrides();
+        set(&mut overrides, "--workers", "pipeline.workers", self.workers.as_ref());
+        set(&mut overrides, "--rate", "generator.rate", self.rate.as_ref());
+        set_text(&mut overrides, "--listen", "http.listen", self.listen.as_deref());
+        set_text(&mut overrides, "--log-level", "log.level", self.log_level.as_deref());
+        overrides
+    }
+
+    /// Whether the run ends at the end offsets seen at its start.
+    pub fn ends(&self) -> bool {
+        self.until_caught_up || self.drain
+    }
+}
+
+impl GenerateArgs {
+    /// What the flags say in place of the file's values. A flag of its own beats `--set`.
+    pub fn overrides(&self) -> Overrides {
+        let mut overrides = Overrides::default();
+        set_all(&mut overrides, &self.settings);
+        if let Some(path) = &self.plugin {
+            overrides.plugin("generator", path);
+        }
+        set(&mut overrides, "--rate", "generator.rate", self.rate.as_ref());
+        set(&mut overrides, "--seed", "generator.seed", self.seed.as_ref());
+        set(&mut overrides, "--partitions", "generator.partitions", self.partitions.as_ref());
+        set_text(&mut overrides, "--acks", "generator.acks", self.acks.as_deref());
+        set_text(&mut overrides, "--compression", "generator.compression", self.compression.as_deref());
+        set_text(&mut overrides, "--topic", "source.topic", self.topic.as_deref());
+        set_text(&mut overrides, "--bootstrap-servers", "source.bootstrap_servers", self.bootstrap_servers.as_deref());
+        overrides
+    }
+}
+
+fn set_all(overrides: &mut Overrides, settings: &[(String, String)]) {
+    for (key, value) in settings {
+        overrides.set("--set", key, value);
+    }
+}
+
+fn set(overrides: &mut Overrides, flag: &str, key: &str, value: Option<&impl ToString>) {
+    if let Some(value) = value {
+        overrides.set(flag, key, value.to_string());
+    }
+}
+
+fn set_text(overrides: &mut Overrides, flag: &str, key: &str, value: Option<&str>) {
+    if let Some(value) = value {
+        overrides.set_text(flag, key, value);
+    }
+}
+
+fn plugin(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, path)) if !name.is_empty() && !path.is_empty() => Ok((name.to_owned(), PathBuf::from(path))),
+        _ => Err("write NAME=PATH, such as page_metrics=target/page_metrics.wasm".into()),
+    }
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("write KEY=VALUE, such as time.watermark_delay=5s".into()),
+    }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate.is_finite() && rate >= 0.0 => Ok(rate),
+        _ => Err("write events per second, 0 or more".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Command, clap::Error> {
+        Cli::try_parse_from(line.split(' ')).map(|cli| cli.command)
+    }
+
+    fn run(line: &str) -> RunArgs {
+        match parse(line) {
+            Ok(Command::Run(args)) => args,
+            other => panic!("not a run: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_arguments_fit_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn run_takes_plugins_taps_and_settings_many_times() {
+        let args = run("wasmill run -c p.toml --plugin a=x.wasm --plugin parser=y.wasm --tap raw --tap a --set source.start=latest");
+        assert_eq!(args.file.plugins, [("a".into(), "x.wasm".into()), ("parser".into(), "y.wasm".into())]);
+        assert_eq!(args.taps, ["raw", "a"]);
+        assert_eq!(args.file.settings, [("source.start".into(), "latest".into())]);
+        assert!(!args.ends());
+    }
+
+    #[test]
+    fn drain_ends_a_run_and_so_does_until_caught_up() {
+        assert!(run("wasmill run -c p.toml --drain").ends());
+        assert!(run("wasmill run -c p.toml --until-caught-up").ends());
+    }
+
+    #[test]
+    fn generate_takes_a_span_as_people_write_it() {
+        let Ok(Command::Generate(args)) = parse("wasmill generate --count 1000 --span 1h30m --to-file -") else {
+            panic!("it is a generate");
+        };
+        assert_eq!(args.span, Some(Duration::from_mins(90)));
+        assert_eq!(args.to_file, Some("-".into()));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for line in [
+            "wasmill run",
+            "wasmill run -c p.toml --workers 0",
+            "wasmill run -c p.toml --plugin a",
+            "wasmill run -c p.toml --set a",
+            "wasmill run -c p.toml --rate 5",
+            "wasmill run -c p.toml --generate --rate=-5",
+            "wasmill generate --span 30x --count 5",
+            "wasmill generate --span 30s",
+            "wasmill generate --partitions 4",
+            "wasmill check",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn flags_that_are_not_given_override_nothing() {
+        assert_eq!(run("wasmill run -c p.toml --drain").overrides(), Overrides::default());
+    }
+}

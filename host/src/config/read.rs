@@ -1,0 +1,358 @@
+//! What each section of a pipeline file means, key by key, and what of it does not fit together.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use wasmill_pipeline::spec::{AggregateSpec, TimeSpec, Window};
+
+use super::load::Loader;
+use super::section::Section;
+use super::start::{self, parse_start};
+use super::tree::{Node, Value};
+use super::value::{self, Read, one_of};
+use super::{
+    Acks, Aggregate, Checkpoint, Compression, Config, Format, GenerateConfig, Generator, Limits, OnDataLoss, Output,
+    PartitionBy, Plugin, Roll, Source, Start, format_duration,
+};
+
+/// A row is copied into each sliding window it is in: more than this is a mistake in the units.
+const MAX_WINDOWS_PER_ROW: i64 = 10_000;
+
+/// More threads than any machine has cores.
+const MAX_WORKERS: u64 = 1024;
+
+/// Kafka's own limit is far higher; this one catches a rate written in the wrong place.
+const MAX_PARTITIONS: u64 = 10_000;
+
+/// A whole pipeline file.
+pub(super) fn pipeline(root: &mut Section<'_>, loader: &Loader<'_>) -> Config {
+    let mut section = root.section("pipeline");
+    let name = section.required("name", "name = \"clickstream\"", value::name);
+    let run = section.optional("run", value::file_name);
+    let workers = section.optional("workers", value::count_in(1, MAX_WORKERS)).map(|workers| workers as usize);
+    section.finish();
+
+    let source = source(root, &name);
+    let mut section = root.section("parser");
+    let parser = plugin(&mut section, loader);
+    section.finish();
+    let time = time(root);
+
+    let mut section = root.section("output");
+    let output_path = section.or("path", PathBuf::from("data/output"), value::path);
+    let defaults = Output {
+        folder: String::new(),
+        formats: vec![Format::Parquet],
+        partition_by: PartitionBy::None,
+        roll: Roll { rows: 1_000_000, bytes: 128_000_000, age: Duration::from_mins(1) },
+    };
+    let defaults = output(&mut section, &defaults);
+    section.finish();
+
+    let mut folders = BTreeMap::new();
+    let raw = raw(root, &defaults, &mut folders);
+    let aggregates = aggregates(root, loader, &defaults, &mut folders);
+
+    let mut section = root.section("checkpoint");
+    let mut path = section.or("path", output_path.join("_checkpoints"), value::path);
+    let interval = section.or("interval", Duration::from_secs(10), value::positive);
+    let is_output = |folder: &String| path.starts_with(output_path.join(folder));
+    if path == output_path || folders.keys().any(is_output) {
+        section.note("path", format!("{path:?} is an output's folder; write a folder of its own"));
+    }
+    if let Some(run) = &run {
+        path.push(run);
+    }
+    section.finish();
+
+    let mut section = root.section("http");
+    let listen = section.or("listen", Some(([127, 0, 0, 1], 8080).into()), value::listen);
+    section.finish();
+    let generator_section = root.section("generator");
+    let generator = generator_section.is_present().then(|| generator(generator_section, loader));
+    Config {
+        name,
+        run,
+        workers,
+        source,
+        parser,
+        time,
+        aggregates,
+        output_path,
+        raw,
+        roll: defaults.roll,
+        checkpoint: Checkpoint { path, interval },
+        limits: limits(root),
+        cache_path: cache_path(root),
+        listen,
+        log_level: log_level(root),
+        generator,
+    }
+}
+
+/// What `wasmill generate` needs of a pipeline file.
+pub(super) fn generate(root: &mut Section<'_>, loader: &Loader<'_>) -> GenerateConfig {
+    GenerateConfig {
+        source: source(root, "generate"),
+        generator: generator(root.section("generator"), loader),
+        limits: limits(root),
+        cache_path: cache_path(root),
+        log_level: log_level(root),
+    }
+}
+
+fn source(root: &mut Section<'_>, pipeline: &str) -> Source {
+    let mut section = root.section("source");
+    let topic = section.required("topic", "topic = \"events\"", value::topic);
+    let source = Source {
+        bootstrap_servers: section.optional("bootstrap_servers", value::servers),
+        start: section.or("start", Start::Earliest, |node| start(node, &topic)),
+        on_data_loss: section.or(
+            "on_data_loss",
+            OnDataLoss::Skip,
+            one_of(&[("skip", OnDataLoss::Skip), ("fail", OnDataLoss::Fail)]),
+        ),
+        max_offsets_per_trigger: section.optional("max_offsets_per_trigger", value::count).filter(|most| *most > 0),
+        group_id: section.or("group_id", format!("wasmill-{pipeline}"), value::text),
+        kafka: section.settings("kafka"),
+        topic,
+    };
+    section.finish();
+    source
+}
+
+fn start(node: &Node, topic: &str) -> Read<Start> {
+    match &node.value {
+        Value::Text(text) => parse_start(text, topic),
+        Value::Table(_) => start::offsets(&value::json(node)?, topic).map(Start::Offsets),
+        _ => Err(format!("{} is not a start; write {}", value::shown(node), start::EXAMPLES)),
+    }
+}
+
+fn plugin(section: &mut Section<'_>, loader: &Loader<'_>) -> Plugin {
+    let path = section.required("plugin", "plugin = \"path/of/component.wasm\"", value::path);
+    if let Some(missing) = loader.missing(&path) {
+        section.note("plugin", missing);
+    }
+    Plugin { path, config: section.plugin_config("config") }
+}
+
+fn time(root: &mut Section<'_>) -> TimeSpec {
+    let mut section = root.section("time");
+    let time = TimeSpec {
+        watermark_delay_us: us(section.or("watermark_delay", Duration::from_secs(10), value::duration)),
+        idle_timeout_us: section.or("idle_timeout", Some(Duration::from_mins(1)), value::positive_or_off).map(us),
+        max_ahead_us: section.or("max_ahead", Some(Duration::from_hours(1)), value::positive_or_off).map(us),
+    };
+    section.finish();
+    time
+}
+
+/// µs; the reader of durations has kept it far below the end of an i64.
+fn us(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+fn output(section: &mut Section<'_>, defaults: &Output) -> Output {
+    let format = one_of(&[("parquet", Format::Parquet), ("csv", Format::Csv)]);
+    let mut formats = section.or("formats", defaults.formats.clone(), value::list(format));
+    if formats.is_empty() {
+        section.note("formats", "there is none; write [\"parquet\"], [\"csv\"] or both");
+    }
+    let mut seen = Vec::new();
+    formats.retain(|format| !seen.contains(format) && { seen.push(*format); true });
+    let partition_by = one_of(&[("dt", PartitionBy::Date), ("none", PartitionBy::None)]);
+    let partition_by = section.or("partition_by", defaults.partition_by, partition_by);
+    let mut roll = section.section("roll");
+    let rolled = Roll {
+        rows: roll.or("rows", defaults.roll.rows, value::count_in(1, i64::MAX as u64)),
+        bytes: roll.or("bytes", defaults.roll.bytes, value::bytes),
+        age: roll.or("age", defaults.roll.age, value::positive),
+    };
+    roll.finish();
+    Output { folder: String::new(), formats, partition_by, roll: rolled }
+}
+
+/// The folder of an output, which no other output has.
+fn folder(section: &mut Section<'_>, default: &str, owner: &str, taken: &mut BTreeMap<String, String>) -> String {
+    let folder = section.or("folder", default.to_owned(), value::file_name);
+    if folder.starts_with('_') {
+        section.note("folder", format!("{folder:?} is reserved; write one without _ in front"));
+    } else if let Some(other) = taken.get(&folder).filter(|_| !folder.is_empty()) {
+        section.note("folder", format!("{folder:?} is the folder of {other} already; write another one"));
+    }
+    taken.entry(folder.clone()).or_insert_with(|| owner.to_owned());
+    folder
+}
+
+fn raw(root: &mut Section<'_>, defaults: &Output, folders: &mut BTreeMap<String, String>) -> Option<Output> {
+    let mut section = root.section("raw");
+    let enabled = section.or("enabled", true, value::switch);
+    let mut output_section = section.section("output");
+    let mut output = output(&mut output_section, defaults);
+    if enabled {
+        output.folder = folder(&mut output_section, "events_raw", "[raw]", folders);
+    } else {
+        output_section.optional("folder", value::file_name);
+    }
+    output_section.finish();
+    section.finish();
+    enabled.then_some(output)
+}
+
+fn aggregates(
+    root: &mut Section<'_>,
+    loader: &Loader<'_>,
+    defaults: &Output,
+    folders: &mut BTreeMap<String, String>,
+) -> Vec<Aggregate> {
+    let mut aggregates: Vec<Aggregate> = Vec::new();
+    for mut section in root.sections("aggregate") {
+        let name = section.required("name", "name = \"page_metrics\"", value::name);
+        let same = |other: &Aggregate| other.spec.name == name && !name.is_empty();
+        let is_double = aggregates.iter().any(same);
+        if is_double {
+            section.note("name", format!("there is an aggregate named {name:?} already; write another name"));
+        } else if matches!(name.as_str(), "parser" | "generator" | "raw" | "parsed") {
+            section.note("name", format!("{name:?} is a word of wasmill's own; write another name"));
+        }
+        let plugin = plugin(&mut section, loader);
+        let window = window(&mut section);
+        let keys = section.or("keys", Vec::new(), value::list(value::text));
+        if let Some(key) = keys.iter().enumerate().find(|(i, key)| keys.iter().take(*i).any(|other| other == *key)) {
+            section.note("keys", format!("{:?} is there twice; write it once", key.1));
+        }
+        if keys.iter().any(String::is_empty) {
+            section.note("keys", "a name is empty; write names of the parser's columns: [\"page\"]");
+        }
+        let allowed_lateness_us = us(section.or("allowed_lateness", Duration::ZERO, value::duration));
+        let mut output_section = section.section("output");
+        let mut output = output(&mut output_section, defaults);
+        // The names' own mistake is enough.
+        let taken = if is_double || name.is_empty() { &mut BTreeMap::new() } else { &mut *folders };
+        output.folder = folder(&mut output_section, &name, &format!("aggregate {name}"), taken);
+        output_section.finish();
+        section.finish();
+        let spec = AggregateSpec { name, window, keys, allowed_lateness_us };
+        aggregates.push(Aggregate { spec, plugin, output });
+    }
+    aggregates
+}
+
+fn window(aggregate: &mut Section<'_>) -> Window {
+    const EXAMPLES: &str =
+        "{ tumbling = \"30s\" }, { sliding = \"60s\", every = \"10s\" } or { session = \"30s\" }";
+    let broken = Window::Session { gap_us: 1 };
+    if !aggregate.has("window") {
+        aggregate.note("window", format!("missing; write window = {EXAMPLES}"));
+        return broken;
+    }
+    let mut section = aggregate.section("window");
+    if !section.is_present() {
+        return broken;
+    }
+    let kinds = (section.has("tumbling"), section.has("sliding"), section.has("session"));
+    let window = match kinds {
+        (true, false, false) => {
+            let size_us = us(section.or("tumbling", Duration::from_micros(1), value::positive));
+            Window::Tumbling { size_us, offset_us: offset(&mut section, size_us, "size") }
+        }
+        (false, true, false) => sliding(&mut section),
+        (false, false, true) => Window::Session { gap_us: us(section.or("session", Duration::from_micros(1), value::positive)) },
+        _ => {
+            section.has("every");
+            section.has("offset");
+            aggregate.note("window", format!("a window is of one kind; write {EXAMPLES}"));
+            broken
+        }
+    };
+    section.finish();
+    window
+}
+
+fn sliding(section: &mut Section<'_>) -> Window {
+    let size = section.optional("sliding", value::positive);
+    let slide = section.required("every", "every = \"10s\": the time between two windows' starts", |node| {
+        value::positive(node).map(Some)
+    });
+    let (size_us, slide_us) = (size.map_or(1, us), slide.map_or(1, us));
+    if let (Some(size), Some(slide)) = (size, slide) {
+        let (size, slide) = (format_duration(size), format_duration(slide));
+        if slide_us > size_us {
+            section.note("every", format!("{slide} is longer than the window of {size}; write a part of it"));
+        } else if size_us % slide_us != 0 {
+            section.note("every", format!("{slide} does not divide the window of {size}; write one that does"));
+        } else if size_us / slide_us > MAX_WINDOWS_PER_ROW {
+            section.note("every", format!("{slide} puts each row into {} windows of {size}; write a longer one", size_us / slide_us));
+        }
+    }
+    let limit = if size.is_some() && slide.is_some() { slide_us } else { i64::MAX };
+    Window::Sliding { size_us, slide_us, offset_us: offset(section, limit, "every") }
+}
+
+/// The shift of windows from the Unix epoch, below `limit_us`.
+fn offset(section: &mut Section<'_>, limit_us: i64, limit: &str) -> i64 {
+    let offset = section.or("offset", Duration::ZERO, value::duration);
+    if us(offset) >= limit_us && limit_us > 1 {
+        let most = format_duration(Duration::from_micros(limit_us as u64));
+        section.note("offset", format!("{} is out of range; write less than the window's {limit}, {most}", format_duration(offset)));
+    }
+    us(offset)
+}
+
+fn limits(root: &mut Section<'_>) -> Limits {
+    let mut section = root.section("limits");
+    let limits = Limits {
+        memory_bytes: section.or("memory", 1 << 30, value::bytes),
+        deadline: section.or("deadline", Duration::from_secs(10), value::positive),
+    };
+    section.finish();
+    limits
+}
+
+fn cache_path(root: &mut Section<'_>) -> Option<PathBuf> {
+    let mut section = root.section("cache");
+    let path = section.optional("path", value::path);
+    section.finish();
+    path
+}
+
+fn log_level(root: &mut Section<'_>) -> String {
+    let mut section = root.section("log");
+    let level = section.or("level", "info".to_owned(), |node| {
+        let written = value::text(node)?.to_ascii_lowercase();
+        let known = |part: &str| {
+            let level = part.rsplit_once('=').map_or(part, |(_, level)| level);
+            matches!(level, "error" | "warn" | "info" | "debug" | "trace" | "off")
+        };
+        match written.as_str() {
+            // log4j's levels, as Spark has them.
+            "all" => Ok("trace".into()),
+            "fatal" => Ok("error".into()),
+            filter if filter.split(',').all(|part| known(part.trim())) => Ok(written),
+            _ => Err(format!("{written:?} is not a level; write error, warn, info, debug or trace")),
+        }
+    });
+    section.finish();
+    level
+}
+
+fn generator(mut section: Section<'_>, loader: &Loader<'_>) -> Generator {
+    let acks = one_of(&[("0", Acks::None), ("1", Acks::Leader), ("all", Acks::All), ("-1", Acks::All)]);
+    let compression = one_of(&[
+        ("none", Compression::None),
+        ("gzip", Compression::Gzip),
+        ("snappy", Compression::Snappy),
+        ("lz4", Compression::Lz4),
+        ("zstd", Compression::Zstd),
+    ]);
+    let generator = Generator {
+        plugin: plugin(&mut section, loader),
+        rate: section.or("rate", 50.0, value::rate),
+        seed: section.or("seed", 1, value::count),
+        acks: section.or("acks", Acks::Leader, acks),
+        compression: section.or("compression", Compression::None, compression),
+        partitions: section.or("partitions", 4, value::count_in(1, MAX_PARTITIONS)) as i32,
+    };
+    section.finish();
+    generator
+}

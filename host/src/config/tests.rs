@@ -1,0 +1,307 @@
+//! Facts about pipeline files: what is read from them, and what each mistake says.
+
+use std::path::Path;
+
+use super::*;
+
+const SMALL: &str = r#"
+[pipeline]
+name = "small"
+[source]
+topic = "events"
+[parser]
+plugin = "parser.wasm"
+[[aggregate]]
+name = "pages"
+plugin = "pages.wasm"
+window = { tumbling = "30s" }
+keys = ["page"]
+"#;
+
+fn nothing(_: &str) -> Option<String> {
+    None
+}
+
+fn load_with(text: &str, env: &dyn Fn(&str) -> Option<String>, overrides: &Overrides) -> Result<Config, Mistakes> {
+    Loader { env, overrides, check_files: false }.pipeline_text("p.toml", text)
+}
+
+fn load(text: &str) -> Result<Config, Mistakes> {
+    load_with(text, &nothing, &Overrides::default())
+}
+
+fn with(flags: &[(&str, &str)]) -> Result<Config, Mistakes> {
+    let mut overrides = Overrides::default();
+    flags.iter().for_each(|(key, value)| overrides.set("--set", *key, *value));
+    load_with(SMALL, &nothing, &overrides)
+}
+
+/// What loading `SMALL` with `from` replaced by `to` says.
+fn wrong(from: &str, to: &str) -> String {
+    assert!(SMALL.contains(from), "{from} is not in the file");
+    load(&SMALL.replacen(from, to, 1)).unwrap_err().to_string()
+}
+
+fn window(window: &str) -> Result<wasmill_pipeline::spec::Window, String> {
+    let config = load(&SMALL.replace(r#"{ tumbling = "30s" }"#, window)).map_err(|wrong| wrong.to_string())?;
+    Ok(config.aggregates[0].spec.window)
+}
+
+#[test]
+fn the_reference_job_loads_with_the_shipped_env() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let env = DotEnv::load(&root.join("../.env")).unwrap();
+    let (get, overrides) = (|name: &str| env.get(name), Overrides::default());
+    let loader = Loader { env: &get, overrides: &overrides, check_files: false };
+    let config = loader.pipeline(&root.join("pipelines/clickstream.toml")).unwrap();
+    let names: Vec<_> = config.aggregates.iter().map(|a| a.output.folder.as_str()).collect();
+    assert_eq!(names, ["page_metrics", "geo_metrics", "sessions"]);
+    assert_eq!(config.source.bootstrap_servers, None);
+    assert_eq!(config.raw.unwrap().formats, [Format::Parquet]);
+    assert_eq!(config.checkpoint.interval, Duration::from_secs(10));
+}
+
+#[test]
+fn the_reference_job_is_what_generate_uses_when_no_file_is_named() {
+    let env = |name: &str| (name == "MSGS_PER_SEC").then(|| "250".to_owned());
+    let mut overrides = Overrides::default();
+    overrides.set("--seed", "generator.seed", "7");
+    let config = Loader { env: &env, overrides: &overrides, check_files: false }.generator(None).unwrap();
+    assert_eq!((config.generator.rate, config.generator.seed), (250.0, 7));
+    assert_eq!(config.source.topic, "events");
+}
+
+#[test]
+fn a_small_file_is_filled_with_defaults() {
+    let config = load(SMALL).unwrap();
+    assert_eq!(config.source.start, Start::Earliest);
+    assert_eq!(config.source.group_id, "wasmill-small");
+    assert_eq!(config.listen, Some(([127, 0, 0, 1], 8080).into()));
+    assert_eq!(config.checkpoint.path, Path::new("data/output/_checkpoints"));
+    assert_eq!(config.raw.unwrap().folder, "events_raw");
+    assert_eq!(config.generator, None);
+}
+
+#[test]
+fn all_mistakes_are_said_at_once_in_the_order_of_their_lines() {
+    let text = "[pipeline]\nname = \"9\"\n[source]\ntopik = \"x\"\n[parser]\nplugin = 5\n[time]\nidle_timeout = \"30x\"\n";
+    assert_eq!(
+        load(text).unwrap_err().to_string(),
+        "p.toml:2: pipeline.name: \"9\" is not a name; write lower-case letters, digits and _, a letter first, such as page_metrics\n\
+         p.toml:3: source.topic: missing; write topic = \"events\"\n\
+         p.toml:4: source.topik: unknown key; did you mean topic?\n\
+         p.toml:6: parser.plugin: 5 is not text; write it in quotes\n\
+         p.toml:8: time.idle_timeout: \"30x\" is not a duration; write 500ms, 30s, 2m, 1h or \"30 seconds\", or \"off\""
+    );
+}
+
+#[test]
+fn what_is_not_toml_is_said_with_its_line() {
+    let wrong = load("[pipeline]\nname = \n").unwrap_err().to_string();
+    assert!(wrong.starts_with("p.toml:2: this is not TOML: "), "{wrong}");
+    assert!(wrong.lines().count() == 1, "{wrong}");
+    assert!(load("a = 1\na = 2").unwrap_err().to_string().starts_with("p.toml:2: this is not TOML: "));
+}
+
+#[test]
+fn a_file_that_is_missing_or_not_text_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("p.toml");
+    let load = || Config::load(&file, &nothing, &Overrides::default()).unwrap_err().to_string();
+    assert!(load().ends_with("p.toml: there is no such file; name a pipeline file"));
+    std::fs::write(&file, [0xff, 0xfe]).unwrap();
+    assert!(load().ends_with("p.toml: it is not UTF-8 text; name a pipeline file in TOML"));
+    std::fs::write(&file, vec![b'#'; 2 << 20]).unwrap();
+    assert!(load().ends_with("it has 2097152 bytes; a pipeline file has at most 1 MiB"));
+}
+
+#[test]
+fn a_plugin_that_is_not_there_is_a_mistake() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("p.toml");
+    std::fs::write(&file, SMALL.replace("parser.wasm", &folder.path().display().to_string())).unwrap();
+    let wrong = Config::load(&file, &nothing, &Overrides::default()).unwrap_err().to_string();
+    assert!(wrong.contains(":7: parser.plugin: ") && wrong.contains("is a folder; write the path of a component"), "{wrong}");
+    assert!(wrong.contains(":10: aggregate.plugin: there is no file \"pages.wasm\"; build it with `make plugins`"), "{wrong}");
+}
+
+#[test]
+fn unknown_keys_are_said_with_what_was_meant() {
+    assert_eq!(wrong("[source]", "[sorce]"), "p.toml: source.topic: missing; write topic = \"events\"\np.toml:4: sorce: unknown key; did you mean source?");
+    assert_eq!(wrong("tumbling", "tumblin").lines().count(), 1);
+    assert_eq!(wrong("[source]", "[source]\nspeed = 1").split("; there are topic,").count(), 2);
+}
+
+#[test]
+fn two_aggregates_with_one_name_are_a_mistake() {
+    let twice = format!("{SMALL}[[aggregate]]\nname = \"pages\"\nplugin = \"x.wasm\"\nwindow = {{ session = \"1m\" }}\n");
+    let wrong = load(&twice).unwrap_err().to_string();
+    assert_eq!(wrong, "p.toml:14: aggregate.name: there is an aggregate named \"pages\" already; write another name");
+}
+
+#[test]
+fn two_sinks_with_one_path_are_a_mistake() {
+    let folder = |name| wrong("keys =", &format!("output = {{ folder = {name:?} }}\nkeys ="));
+    assert_eq!(folder("events_raw"), "p.toml:12: aggregate.output.folder: \"events_raw\" is the folder of [raw] already; write another one");
+    assert!(folder("_late").contains("\"_late\" is reserved"));
+    assert!(folder("../x").contains("\"../x\" is not a file name; write letters, digits"));
+}
+
+#[test]
+fn a_checkpoint_in_an_outputs_folder_is_a_mistake() {
+    let wrong = with(&[("checkpoint.path", "data/output/pages/x")]).unwrap_err().to_string();
+    assert_eq!(wrong, "--set: checkpoint.path: \"data/output/pages/x\" is an output's folder; write a folder of its own");
+}
+
+#[test]
+fn windows_are_read() {
+    use wasmill_pipeline::spec::Window::{Session, Sliding, Tumbling};
+    assert_eq!(window("{ tumbling = \"30s\", offset = \"5s\" }"), Ok(Tumbling { size_us: 30_000_000, offset_us: 5_000_000 }));
+    assert_eq!(window("{ session = \"1 minute\" }"), Ok(Session { gap_us: 60_000_000 }));
+    let sliding = Sliding { size_us: 60_000_000, slide_us: 10_000_000, offset_us: 0 };
+    assert_eq!(window("{ sliding = \"60s\", every = \"10s\" }"), Ok(sliding));
+}
+
+#[test]
+fn windows_that_cannot_be_say_why() {
+    let at = |text: &str, says: &str| {
+        let wrong = window(text).unwrap_err();
+        assert_eq!(wrong.lines().count(), 1, "{wrong}");
+        assert_eq!(wrong.strip_prefix("p.toml:11: aggregate.window").unwrap(), says);
+    };
+    at("{ tumbling = \"30x\" }", ".tumbling: \"30x\" is not a duration; write 500ms, 30s, 2m, 1h or \"30 seconds\"");
+    at("{ tumbling = \"0s\" }", ".tumbling: \"0s\" is no time at all; write 500ms, 30s, 2m, 1h or \"30 seconds\"");
+    at("{ tumbling = \"-1s\" }", ".tumbling: \"-1s\" is negative; write 500ms, 30s, 2m, 1h or \"30 seconds\"");
+    at("{ tumbling = 30 }", ".tumbling: 30 has no unit; write 500ms, 30s, 2m, 1h or \"30 seconds\"");
+    at("{ tumbling = \"30s\", offset = \"30s\" }", ".offset: 30s is out of range; write less than the window's size, 30s");
+    at("{ sliding = \"60s\", every = \"7s\" }", ".every: 7s does not divide the window of 1m; write one that does");
+    at("{ sliding = \"60s\", every = \"2m\" }", ".every: 2m is longer than the window of 1m; write a part of it");
+    at("{ sliding = \"1d\", every = \"1ms\" }", ".every: 1ms puts each row into 86400000 windows of 1d; write a longer one");
+    at("{ sliding = \"60s\" }", ".every: missing; write every = \"10s\": the time between two windows' starts");
+    at("{ session = \"30s\", offset = \"1s\" }", ".offset: unknown key; there are tumbling, sliding, session");
+    let kinds = "{ tumbling = \"30s\" }, { sliding = \"60s\", every = \"10s\" } or { session = \"30s\" }";
+    at("{ tumbling = \"30s\", session = \"30s\" }", &format!(": a window is of one kind; write {kinds}"));
+    at("{}", &format!(": a window is of one kind; write {kinds}"));
+    at("\"30s\"", ": this is a section; write [aggregate.window]");
+}
+
+#[test]
+fn a_missing_window_says_what_to_write() {
+    let wrong = wrong("window = { tumbling = \"30s\" }\n", "");
+    assert!(wrong.starts_with("p.toml:8: aggregate.window: missing; write window = { tumbling = \"30s\" }, "), "{wrong}");
+}
+
+#[test]
+fn values_of_the_wrong_kind_say_what_would_be_right() {
+    let at = |key: &str, value: &str, says: &str| {
+        assert_eq!(with(&[(key, value)]).unwrap_err().to_string(), format!("--set: {key}: {says}"));
+    };
+    at("source.max_offsets_per_trigger", "-5", "-5 is negative; write a whole number, 0 or more");
+    at("source.max_offsets_per_trigger", "many", "\"many\" is not a whole number; write 0 or more, without quotes or unit");
+    at("source.on_data_loss", "ignore", "\"ignore\" is not known here; write \"skip\" or \"fail\"");
+    at("source.topic", "a b", "\"a b\" is not a topic's name; write letters, digits, '.', '_' and '-' only, 249 at most");
+    at("source.bootstrap_servers", "kafka", "\"kafka\" is not a list of servers; write host:9092, with commas between");
+    at("source.start", "newest", &format!("\"newest\" is not a start; write {}", start::EXAMPLES));
+    at("pipeline.run", "../x", "\"../x\" is not a file name; write letters, digits, '.', '_' and '-' only, and no '.' first");
+    at("pipeline.workers", "0", "0 is out of range; write 1 to 1024");
+    at("limits.memory", "12 parsecs", "\"12 parsecs\" is not a size; write 128MB, 64MiB or 1GB");
+    at("limits.memory", "0", "0 is no size at all; write 128MB, 64MiB or 1GB");
+    at("http.listen", "8080", "8080 is not text; write it in quotes");
+    at("http.listen", "here:80", "\"here:80\" is not an address; write 127.0.0.1:8080, 0.0.0.0:8080 for all networks, or \"off\"");
+    at("log.level", "loud", "\"loud\" is not a level; write error, warn, info, debug or trace");
+    at("raw.enabled", "maybe", "\"maybe\" is not a switch; write true or false");
+    at("output.formats", "parquet,orc", "\"orc\" is not known here; write \"parquet\" or \"csv\"");
+    at("output.formats", "[]", "there is none; write [\"parquet\"], [\"csv\"] or both");
+}
+
+#[test]
+fn a_variable_without_value_or_default_is_a_mistake_of_its_own_only() {
+    let wrong = wrong("\"events\"", "\"${KAFKA_TOPIC}\"");
+    assert_eq!(wrong, "p.toml:5: source.topic: the environment variable KAFKA_TOPIC is not set; set it or write ${KAFKA_TOPIC:-default}");
+}
+
+#[test]
+fn a_mistake_in_a_variable_names_it() {
+    let env = |name: &str| (name == "PAGE_WINDOW").then(|| "30".to_owned());
+    let text = SMALL.replace("\"30s\"", "\"${PAGE_WINDOW:-30s}\"");
+    let wrong = load_with(&text, &env, &Overrides::default()).unwrap_err().to_string();
+    assert!(wrong.ends_with("\"30 seconds\" (it comes from PAGE_WINDOW)"), "{wrong}");
+}
+
+#[test]
+fn a_variable_cannot_change_the_structure_of_the_file() {
+    let env = |name: &str| (name == "X").then(|| "a\"\n[http]\nlisten = \"0.0.0.0:1".to_owned());
+    let text = format!("{SMALL}[aggregate.config]\nx = \"${{X}}\"\n");
+    let config = load_with(&text, &env, &Overrides::default()).unwrap();
+    assert_eq!(config.listen, Some(([127, 0, 0, 1], 8080).into()));
+    assert_eq!(config.aggregates[0].plugin.config_json(), r#"{"x":"a\"\n[http]\nlisten = \"0.0.0.0:1"}"#);
+}
+
+#[test]
+fn an_empty_value_counts_as_not_given() {
+    let config = with(&[("source.max_offsets_per_trigger", ""), ("pipeline.run", ""), ("http.listen", "")]).unwrap();
+    assert_eq!((config.source.max_offsets_per_trigger, config.run), (None, None));
+    assert!(config.listen.is_some());
+}
+
+#[test]
+fn a_run_has_a_checkpoint_folder_of_its_own() {
+    let config = with(&[("pipeline.run", "2026-01-01_a.b"), ("checkpoint.path", "chk")]).unwrap();
+    assert_eq!(config.checkpoint.path, Path::new("chk/2026-01-01_a.b"));
+}
+
+#[test]
+fn flags_beat_the_file_and_later_flags_earlier_ones() {
+    let config = with(&[("source.topic", "a"), ("source.topic", "b"), ("aggregate.pages.keys", "[\"x\", \"y\"]")]).unwrap();
+    assert_eq!(config.source.topic, "b");
+    assert_eq!(config.aggregates[0].spec.keys, ["x", "y"]);
+}
+
+#[test]
+fn flags_with_wrong_keys_say_so() {
+    let wrong = |key, value| with(&[(key, value)]).unwrap_err().to_string();
+    assert_eq!(wrong("aggregate.page.keys", "x"), "--set: there is no aggregate named \"page\"; did you mean pages?");
+    assert_eq!(wrong("aggregate", "x"), "--set: \"aggregate\" is not a key; write section.key=value or aggregate.NAME.key=value");
+    assert_eq!(wrong("source.topic.x", "x"), "--set: \"topic\" is not a section");
+    assert!(wrong("htp.listen", "x").contains("unknown key; did you mean http?"));
+}
+
+#[test]
+fn plugins_are_replaced_by_name() {
+    let mut overrides = Overrides::default();
+    overrides.plugin("parser", Path::new("1.5"));
+    overrides.plugin("pages", Path::new("$HOME/a \"b\".wasm"));
+    let config = load_with(SMALL, &nothing, &overrides).unwrap();
+    assert_eq!(config.parser.path, Path::new("1.5"));
+    assert_eq!(config.aggregates[0].plugin.path, Path::new("$HOME/a \"b\".wasm"));
+    overrides.plugin("geo", Path::new("x"));
+    let wrong = load_with(SMALL, &nothing, &overrides).unwrap_err().to_string();
+    assert_eq!(wrong, "--plugin geo: there is no aggregate named \"geo\"; there are: pages");
+}
+
+#[test]
+fn settings_of_librdkafka_pass_through_and_empty_ones_do_not() {
+    let text = format!("{SMALL}[source.kafka]\n\"security.protocol\" = \"ssl\"\n\"fetch.min.bytes\" = 5\n\"check.crcs\" = true\nx = \"\"\n");
+    let kafka = load(&text).unwrap().source.kafka;
+    let kafka: Vec<_> = kafka.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    assert_eq!(kafka, ["check.crcs=true", "fetch.min.bytes=5", "security.protocol=ssl"]);
+}
+
+#[test]
+fn secrets_are_never_shown() {
+    let text = format!("{SMALL}[aggregate.config]\napi_token = \"geheim\"\ninner = {{ Password = \"geheim\" }}\n");
+    let flags = [("source.kafka.sasl.password", "geheim"), ("source.kafka.ssl.key.pem", "geheim"), ("source.kafka.sasl.jaas.config", "geheim")];
+    let mut overrides = Overrides::default();
+    flags.iter().for_each(|(key, value)| overrides.set("--set", *key, *value));
+    let config = load_with(&text, &nothing, &overrides).unwrap();
+    for shown in [config.to_string(), format!("{config:?}"), format!("{:?}{:?}", config.source, config.aggregates)] {
+        assert!(!shown.contains("geheim") && shown.contains("********"), "{shown}");
+    }
+    assert_eq!(config.source.kafka.len(), 3);
+}
+
+#[test]
+fn what_is_shown_loads_to_the_same() {
+    let config = with(&[("output.roll.age", "90s"), ("source.start", "{\"0\": 5}"), ("time.max_ahead", "off")]).unwrap();
+    assert_eq!(load(&config.redacted()).unwrap().redacted(), config.redacted());
+}

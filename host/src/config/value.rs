@@ -1,0 +1,255 @@
+//! Readers of single values. Numbers, switches, durations and lists may be text too, so that variables can set them.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use super::{
+    duration::{self, parse_duration},
+    size::{self, parse_size},
+    tree::{Node, Value},
+};
+
+/// What a reader gives: the value, or what is wrong and what would be right.
+pub(super) type Read<T> = Result<T, String>;
+
+/// How a wrong value is shown.
+pub(super) fn shown(node: &Node) -> String {
+    match &node.value {
+        Value::Broken => "it".into(),
+        Value::Text(text) if text.chars().count() > 80 => format!("{:?}…", text.chars().take(80).collect::<String>()),
+        Value::Text(text) => format!("{text:?}"),
+        Value::Integer(number) => number.to_string(),
+        Value::Float(number) => number.to_string(),
+        Value::Boolean(yes) => yes.to_string(),
+        Value::List(_) => "a list".into(),
+        Value::Table(_) => "a section".into(),
+    }
+}
+
+fn is_not<T>(node: &Node, what: &str, write: &str) -> Read<T> {
+    Err(format!("{} is not {what}; write {write}", shown(node)))
+}
+
+/// Text.
+pub(super) fn text(node: &Node) -> Read<String> {
+    match &node.value {
+        Value::Text(text) => Ok(text.clone()),
+        _ => is_not(node, "text", "it in quotes"),
+    }
+}
+
+/// A path; a relative one is relative to the current folder.
+pub(super) fn path(node: &Node) -> Read<PathBuf> {
+    match text(node)? {
+        text if text.contains('\0') => is_not(node, "a path", "one without NUL"),
+        text => Ok(PathBuf::from(text)),
+    }
+}
+
+/// A name of an aggregate or a pipeline.
+pub(super) fn name(node: &Node) -> Read<String> {
+    let name = text(node)?;
+    let first = name.starts_with(|c: char| c.is_ascii_lowercase());
+    if first && name.len() <= 100 && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_') {
+        return Ok(name);
+    }
+    is_not(node, "a name", "lower-case letters, digits and _, a letter first, such as page_metrics")
+}
+
+/// A part of a file name: letters, digits, dots, underscores and hyphens.
+pub(super) fn file_name(node: &Node) -> Read<String> {
+    let name = text(node)?;
+    let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if name.len() <= 100 && name.chars().all(known) && !name.is_empty() && !name.starts_with('.') {
+        return Ok(name);
+    }
+    is_not(node, "a file name", "letters, digits, '.', '_' and '-' only, and no '.' first")
+}
+
+/// The name of a Kafka topic.
+pub(super) fn topic(node: &Node) -> Read<String> {
+    let name = text(node)?;
+    let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    // As Kafka's own `Topic.validate` has it.
+    if (1..=249).contains(&name.len()) && name.chars().all(known) && name != "." && name != ".." {
+        return Ok(name);
+    }
+    is_not(node, "a topic's name", "letters, digits, '.', '_' and '-' only, 249 at most")
+}
+
+/// Kafka's addresses, `host:port` separated by commas.
+pub(super) fn servers(node: &Node) -> Read<String> {
+    let list = text(node)?;
+    let server = |server: &str| {
+        let (host, port) = server.trim().rsplit_once(':').unwrap_or(("", ""));
+        !host.is_empty() && !host.contains(char::is_whitespace) && port.parse::<u16>().is_ok_and(|port| port > 0)
+    };
+    if list.split(',').all(server) { Ok(list) } else { is_not(node, "a list of servers", "host:9092, with commas between") }
+}
+
+/// A switch.
+pub(super) fn switch(node: &Node) -> Read<bool> {
+    match &node.value {
+        Value::Boolean(yes) => return Ok(*yes),
+        Value::Text(text) if text.eq_ignore_ascii_case("true") => return Ok(true),
+        Value::Text(text) if text.eq_ignore_ascii_case("false") => return Ok(false),
+        _ => {}
+    }
+    is_not(node, "a switch", "true or false")
+}
+
+/// A whole number, 0 or more.
+pub(super) fn count(node: &Node) -> Read<u64> {
+    let number = match &node.value {
+        Value::Integer(number) => Some(*number),
+        Value::Text(text) => text.trim().parse().ok(),
+        _ => None,
+    };
+    match number {
+        Some(number @ 0..) => Ok(number as u64),
+        Some(number) => Err(format!("{number} is negative; write a whole number, 0 or more")),
+        None => is_not(node, "a whole number", "0 or more, without quotes or unit"),
+    }
+}
+
+/// A whole number within `range`.
+pub(super) fn count_in(min: u64, max: u64) -> impl Fn(&Node) -> Read<u64> {
+    move |node| match count(node)? {
+        number if (min..=max).contains(&number) => Ok(number),
+        number => Err(format!("{number} is out of range; write {min} to {max}")),
+    }
+}
+
+/// A rate per second, 0 or more.
+pub(super) fn rate(node: &Node) -> Read<f64> {
+    let number = match &node.value {
+        Value::Integer(number) => Some(*number as f64),
+        Value::Float(number) => Some(*number),
+        Value::Text(text) => text.trim().parse().ok(),
+        _ => None,
+    };
+    match number {
+        Some(number) if number.is_finite() && number >= 0.0 => Ok(number),
+        Some(number) if number.is_finite() => Err(format!("{number} is negative; write events per second, or 0 for as many as go")),
+        _ => is_not(node, "a rate", "events per second, or 0 for as many as go"),
+    }
+}
+
+/// A duration, 0 or more.
+pub(super) fn duration(node: &Node) -> Read<Duration> {
+    match &node.value {
+        Value::Text(text) => parse_duration(text),
+        Value::Integer(0) => Ok(Duration::ZERO),
+        Value::Integer(number) => Err(format!("{number} has no unit; write {}", duration::EXAMPLES)),
+        _ => is_not(node, "a duration", duration::EXAMPLES),
+    }
+}
+
+/// A duration above 0.
+pub(super) fn positive(node: &Node) -> Read<Duration> {
+    match duration(node)? {
+        Duration::ZERO => Err(format!("{} is no time at all; write {}", shown(node), duration::EXAMPLES)),
+        duration => Ok(duration),
+    }
+}
+
+/// A duration above 0, or `off`.
+pub(super) fn positive_or_off(node: &Node) -> Read<Option<Duration>> {
+    if is_off(node) {
+        return Ok(None);
+    }
+    match duration(node) {
+        Ok(Duration::ZERO) => Err(format!("{} is no time at all; write {}, or \"off\"", shown(node), duration::EXAMPLES)),
+        Ok(duration) => Ok(Some(duration)),
+        Err(wrong) => Err(format!("{wrong}, or \"off\"")),
+    }
+}
+
+/// A size above 0, in bytes.
+pub(super) fn bytes(node: &Node) -> Read<u64> {
+    let bytes = match &node.value {
+        Value::Text(text) => parse_size(text)?,
+        Value::Integer(number) => parse_size(&number.to_string())?,
+        _ => return is_not(node, "a size", size::EXAMPLES),
+    };
+    if bytes == 0 { Err(format!("{} is no size at all; write {}", shown(node), size::EXAMPLES)) } else { Ok(bytes) }
+}
+
+/// An address to listen on, or `off`.
+pub(super) fn listen(node: &Node) -> Read<Option<SocketAddr>> {
+    if is_off(node) {
+        return Ok(None);
+    }
+    let written = text(node)?;
+    let numeric = written.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+    match numeric.unwrap_or(written).parse() {
+        Ok(address) => Ok(Some(address)),
+        Err(_) => is_not(node, "an address", "127.0.0.1:8080, 0.0.0.0:8080 for all networks, or \"off\""),
+    }
+}
+
+/// One of `words`, in any case.
+pub(super) fn one_of<T: Copy>(words: &'static [(&'static str, T)]) -> impl Fn(&Node) -> Read<T> {
+    move |node| {
+        let written = match &node.value {
+            Value::Text(text) => text.trim().to_owned(),
+            Value::Integer(number) => number.to_string(),
+            Value::Boolean(yes) => yes.to_string(),
+            _ => String::new(),
+        };
+        match words.iter().find(|(word, _)| word.eq_ignore_ascii_case(&written)) {
+            Some((_, value)) => Ok(*value),
+            None => {
+                let known: Vec<_> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
+                is_not(node, "known here", &known.join(" or "))
+            }
+        }
+    }
+}
+
+/// A list of what `item` reads: TOML's, or text with commas.
+pub(super) fn list<T>(item: impl Fn(&Node) -> Read<T>) -> impl Fn(&Node) -> Read<Vec<T>> {
+    move |node| match &node.value {
+        Value::List(items) => items.iter().map(&item).collect(),
+        Value::Text(text) => {
+            let part = |part: &str| Node { value: Value::Text(part.trim().to_owned()), ..node.clone() };
+            text.split(',').map(|text| item(&part(text))).collect()
+        }
+        _ => is_not(node, "a list", "[\"one\", \"two\"]"),
+    }
+}
+
+/// A value as plugins get it.
+///
+/// # Errors
+/// For infinite numbers and NaN, which JSON does not have.
+pub(super) fn json(node: &Node) -> Read<serde_json::Value> {
+    Ok(match &node.value {
+        Value::Broken => serde_json::Value::Null,
+        Value::Text(text) => text.clone().into(),
+        Value::Integer(number) => (*number).into(),
+        Value::Float(number) => match serde_json::Number::from_f64(*number) {
+            Some(number) => number.into(),
+            None => return is_not(node, "a number that JSON has", "a finite one"),
+        },
+        Value::Boolean(yes) => (*yes).into(),
+        Value::List(items) => items.iter().map(json).collect::<Read<Vec<_>>>()?.into(),
+        Value::Table(table) => {
+            let entry = |(key, node): (&String, &Node)| Ok((key.clone(), json(node)?));
+            serde_json::Value::Object(table.iter().map(entry).collect::<Read<_>>()?)
+        }
+    })
+}
+
+/// A setting of librdkafka, which are all text.
+pub(super) fn setting(node: &Node) -> Read<String> {
+    match &node.value {
+        Value::Text(_) | Value::Integer(_) | Value::Float(_) | Value::Boolean(_) => {
+            Ok(json(node)?.as_str().map_or_else(|| shown(node), str::to_owned))
+        }
+        _ => is_not(node, "a setting", "text, a number, true or false; quote keys with dots: \"security.protocol\" = \"ssl\""),
+    }
+}
+
+fn is_off(node: &Node) -> bool {
+    matches!(&node.value, Value::Boolean(false)) || matches!(&node.value, Value::Text(text) if text.eq_ignore_ascii_case("off"))
+}
