@@ -239,7 +239,7 @@ mod tests {
         fn a_segment_cut_short_is_corrupt(deltas in arbitrary_deltas(), cut in any::<prop::sample::Index>()) {
             let (bytes, written) = encoded(&deltas);
             let error = decode(path(), &bytes[..cut.index(bytes.len())], &written.checksum).unwrap_err();
-            prop_assert!(matches!(error, Error::Corrupt { .. }));
+            prop_assert!(matches!(error, Error::Corrupt { .. }), "{error}");
         }
 
         #[test]
@@ -248,7 +248,7 @@ mod tests {
         ) {
             let (mut bytes, written) = encoded(&deltas);
             let position = position.index(bytes.len());
-            bytes[position] ^= 1 << bit;
+            bytes[position] ^= 1u8 << bit;
             let error = decode(path(), &bytes, &written.checksum).unwrap_err();
             prop_assert!(error.to_string().contains("segment-1-1-0.bin"));
         }
