@@ -79,7 +79,10 @@ fn read_status(answer: &[u8]) -> Result<Status, String> {
     if first.split(' ').nth(1) != Some("200") {
         return Err(first);
     }
-    serde_json::from_slice(&answer[end + 4..]).map_err(|error| format!("not a status: {error}"))
+    let status: Status =
+        serde_json::from_slice(&answer[end + 4..]).map_err(|error| format!("not a status: {error}"))?;
+    // Numbers that an older or newer release does not know may be missing; the version is in every status.
+    if status.version.is_empty() { Err("not a status: it has no version".into()) } else { Ok(status) }
 }
 
 #[cfg(test)]
