@@ -10,3 +10,4 @@ pub mod kafka;
 pub mod plugin;
 pub mod sink;
 pub mod store;
+pub mod telemetry;

@@ -1,1 +1,26 @@
-//! The store door.
+//! The checkpoint store: manifests and state segments in one folder, and who may write there.
+//!
+//! ```text
+//! LOCK                                      held while a process works here; says who
+//! generation-<n>                            one per process that ever opened the folder; the highest may publish
+//! manifest-<checkpoint>.json                a checkpoint exists from the moment its manifest does
+//! segment-<checkpoint>-<generation>-<n>.bin what changed in the state; named by manifests
+//! ```
+//! Whatever has a final name is whole: files are written under a temporary name, fsynced, and published by a hard
+//! link, which fails where the name exists. A manifest names every file it needs, so a crash leaves at most files
+//! that no manifest names; [`LocalStore::prune`] removes them.
+
+mod durable;
+mod error;
+mod local;
+mod lock;
+mod manifest;
+mod merge;
+mod segment;
+mod state;
+
+pub use error::Error;
+pub use local::{LocalStore, latest_in};
+pub use manifest::{FORMAT, Manifest, PartitionState, SegmentRef};
+pub use merge::plan_merge;
+pub use state::{GroupId, GroupState, StateDelta};

@@ -1,0 +1,163 @@
+//! The status in Prometheus' text format.
+//!
+//! # Source
+//! <https://prometheus.io/docs/instrumenting/exposition_formats/>, version 0.0.4.
+
+use std::fmt::{Display, Write};
+
+use super::Status;
+
+/// µs as the seconds that Prometheus wants.
+fn seconds(us: i64) -> f64 {
+    us as f64 / 1e6
+}
+
+/// All metrics of a status, and of this process.
+pub(super) fn render(status: &Status) -> String {
+    let mut out = Page::default();
+    let each = &status.aggregates;
+    out.one("wasmill_records_total", "counter", "Records read from the topic.", Some(status.records));
+    out.one("wasmill_rows_total", "counter", "Rows parsed.", Some(status.rows));
+    out.one("wasmill_filtered_records_total", "counter", "Records that are no events.", Some(status.filtered));
+    out.one(
+        "wasmill_broker_time_rows_total",
+        "counter",
+        "Rows without a time of their own.",
+        Some(status.broker_time_rows),
+    );
+    out.many("wasmill_dead_letters_total", "counter", "Records set aside.", "reason", &status.dead_letters);
+    let counted = each.iter().map(|aggregate| (&aggregate.name, aggregate.counted));
+    out.many("wasmill_counted_rows_total", "counter", "Rows counted by an aggregate.", "aggregate", counted);
+    let late = each.iter().map(|aggregate| (&aggregate.name, aggregate.late));
+    out.many("wasmill_late_rows_total", "counter", "Rows too late for an aggregate.", "aggregate", late);
+    let emitted = each.iter().map(|aggregate| (&aggregate.name, aggregate.rows_out));
+    out.many("wasmill_output_rows_total", "counter", "Rows that an aggregate gave.", "aggregate", emitted);
+    let open = each.iter().map(|aggregate| (&aggregate.name, aggregate.open_groups));
+    out.many("wasmill_open_groups", "gauge", "Groups open in an aggregate.", "aggregate", open);
+    let lag = status.partitions.iter().filter_map(|partition| Some((partition.partition, partition.lag?)));
+    out.many("wasmill_lag_records", "gauge", "Records of a partition not read yet.", "partition", lag);
+    let idle = status.partitions.iter().map(|partition| (partition.partition, u8::from(partition.idle)));
+    out.many("wasmill_partition_idle", "gauge", "1 when a partition gives nothing.", "partition", idle);
+    out.one("wasmill_watermark_seconds", "gauge", "The watermark, Unix time.", status.watermark_us.map(seconds));
+    let behind = status.watermark_us.map(|watermark| seconds(status.now_us.saturating_sub(watermark)));
+    out.one("wasmill_watermark_lag_seconds", "gauge", "How far the watermark is behind now.", behind);
+    out.one("wasmill_checkpoints_total", "counter", "Checkpoints made by this process.", Some(status.checkpoints));
+    let checkpoint = status.checkpoint.as_ref();
+    let age = checkpoint.map(|checkpoint| seconds(status.now_us.saturating_sub(checkpoint.created_at_us)));
+    out.one("wasmill_checkpoint_age_seconds", "gauge", "Age of the last checkpoint.", age);
+    let took = checkpoint.map(|checkpoint| seconds(checkpoint.duration_us));
+    out.one("wasmill_checkpoint_duration_seconds", "gauge", "From the last cut to its manifest.", took);
+    let pause = checkpoint.map(|checkpoint| seconds(checkpoint.pause_us));
+    out.one("wasmill_cut_pause_seconds", "gauge", "How long the last cut held up the pipeline.", pause);
+    let bytes = checkpoint.map(|checkpoint| checkpoint.bytes);
+    out.one("wasmill_checkpoint_bytes", "gauge", "Bytes written for the last checkpoint.", bytes);
+    out.many("wasmill_files_committed_total", "counter", "Files committed.", "output", &status.files);
+    let closed = u8::from(status.accounting.closed);
+    out.one("wasmill_accounting_closed", "gauge", "1 when every record is where it belongs.", Some(closed));
+    out.one("wasmill_ready", "gauge", "1 when the job is ready.", Some(u8::from(status.readiness().is_ok())));
+    out.one("process_resident_memory_bytes", "gauge", "Resident memory.", resident_bytes());
+    out.one("process_cpu_seconds_total", "counter", "CPU time used.", cpu_seconds());
+    out.text
+}
+
+#[derive(Default)]
+struct Page {
+    text: String,
+}
+
+impl Page {
+    /// A metric without labels; left out where there is no value.
+    fn one(&mut self, name: &str, kind: &str, help: &str, value: Option<impl Display>) {
+        if let Some(value) = value {
+            self.head(name, kind, help);
+            self.line(format_args!("{name} {value}"));
+        }
+    }
+
+    /// A metric with one label.
+    fn many<L: Display, V: Display>(
+        &mut self,
+        name: &str,
+        kind: &str,
+        help: &str,
+        label: &str,
+        values: impl IntoIterator<Item = (L, V)>,
+    ) {
+        self.head(name, kind, help);
+        for (of, value) in values {
+            let of = of.to_string().replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            self.line(format_args!("{name}{{{label}=\"{of}\"}} {value}"));
+        }
+    }
+
+    fn head(&mut self, name: &str, kind: &str, help: &str) {
+        self.line(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}"));
+    }
+
+    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        writeln!(self.text, "{line}").expect("a string takes everything");
+    }
+}
+
+/// Resident memory of this process, where the system tells.
+fn resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+/// CPU time of this process, user and system, where the system tells.
+fn cpu_seconds() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The command's name stands in parentheses and may hold anything; utime and stime are the 12th and 13th after it.
+    let mut fields = stat.rsplit_once(") ")?.1.split(' ').skip(11).map(str::parse::<u64>);
+    let ticks = fields.next()?.ok()? + fields.next()?.ok()?;
+    // Linux reports to user space in hundredths of a second on every machine it supports today.
+    Some(ticks as f64 / 100.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::status::tests::running;
+    use super::*;
+
+    #[test]
+    fn numbers_come_with_help_type_and_labels() {
+        let text = render(&running());
+        for line in [
+            "# HELP wasmill_records_total Records read from the topic.",
+            "# TYPE wasmill_records_total counter",
+            "wasmill_records_total 1000",
+            "wasmill_dead_letters_total{reason=\"malformed\"} 10",
+            "wasmill_late_rows_total{aggregate=\"sessions\"} 4",
+            "wasmill_lag_records{partition=\"0\"} 1024",
+            "wasmill_watermark_seconds 1700000000",
+            "wasmill_watermark_lag_seconds 10",
+            "wasmill_cut_pause_seconds 0.0015",
+            "wasmill_files_committed_total{output=\"sessions\"} 34",
+            "wasmill_accounting_closed 1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_label_cannot_break_out_of_its_line() {
+        let mut status = running();
+        status.files.insert("a\"} 1\nb\\".into(), 1);
+        assert!(render(&status).contains(r#"{output="a\"} 1\nb\\"} 1"#));
+    }
+
+    #[test]
+    fn what_is_not_known_is_left_out() {
+        let text = render(&Status::default());
+        assert!(!text.contains("wasmill_watermark_seconds") && !text.contains("wasmill_cut_pause_seconds"));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_process_knows_its_memory_and_time() {
+        assert!(resident_bytes().is_some_and(|bytes| bytes > 100_000));
+        assert!(cpu_seconds().is_some());
+    }
+}

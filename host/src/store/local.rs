@@ -1,0 +1,343 @@
+//! The checkpoint store in a folder on a local disk.
+
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::ops::{ControlFlow, Range};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::durable::{self, Created};
+use super::error::Error;
+use super::lock;
+use super::manifest::{FORMAT, Manifest, SegmentRef};
+use super::merge::{self, Deletes, plan_merge};
+use super::segment;
+use super::state::StateDelta;
+
+/// A checkpoint folder that this process alone may write to, as long as the value lives.
+///
+/// The order of a checkpoint: [`write_segment`](Self::write_segment) with what changed, [`compact`](Self::compact),
+/// [`publish`](Self::publish), then the sinks' commit, then [`prune`](Self::prune). A crash anywhere leaves the newest
+/// manifest and all it names.
+#[derive(Debug)]
+pub struct LocalStore {
+    dir: PathBuf,
+    generation: u64,
+    /// Numbers this process's segments.
+    next_segment: AtomicU64,
+    /// Held, not read: dropping it lets the next process in.
+    _lock: File,
+}
+
+impl LocalStore {
+    /// Makes the folder where there is none, waits for its lock and takes the next generation.
+    ///
+    /// While another process has the lock, `on_wait` gets who that is (pid, host, since when) at once and then every two
+    /// seconds; `Break` ends the waiting.
+    ///
+    /// # Errors
+    /// [`Error::Held`] when `on_wait` broke off, [`Error::Io`].
+    pub fn open(dir: &Path, on_wait: &mut dyn FnMut(&str) -> ControlFlow<()>) -> Result<Self, Error> {
+        fs::create_dir_all(dir).map_err(Error::io("make the folder of", dir))?;
+        let lock = lock::acquire(dir, on_wait)?;
+        let mut generation = newest_generation(dir)?;
+        loop {
+            generation = generation.checked_add(1).ok_or_else(|| Error::corrupt(dir, "it has the last generation"))?;
+            let name = Name::Generation(generation).to_string();
+            let who = lock::who();
+            // Taken already only where the file system's locks do not work.
+            if durable::create(dir, &name, generation, |out| out.write_all(who.as_bytes()))? == Created::New {
+                break;
+            }
+        }
+        durable::sync_folder(dir)?;
+        Ok(Self { dir: dir.to_owned(), generation, next_segment: AtomicU64::new(0), _lock: lock })
+    }
+
+    /// This process's generation: above that of every process before.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The newest checkpoint; `None` before the first.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] and [`Error::Newer`] name its file, whatever older ones there are: their output was
+    /// committed long ago and must not be made again.
+    pub fn latest(&self) -> Result<Option<Manifest>, Error> {
+        latest_in(&self.dir)
+    }
+
+    /// Refuses a checkpoint whose state does not fit this pipeline.
+    ///
+    /// # Errors
+    /// [`Error::Foreign`], when the fingerprints differ.
+    pub fn check_owner(&self, manifest: &Manifest, pipeline: &str, fingerprint: &str) -> Result<(), Error> {
+        if manifest.fingerprint == fingerprint {
+            return Ok(());
+        }
+        Err(Error::Foreign {
+            path: self.dir.clone(),
+            found_pipeline: manifest.pipeline.clone(),
+            found: manifest.fingerprint.clone(),
+            pipeline: pipeline.to_owned(),
+            expected: fingerprint.to_owned(),
+        })
+    }
+
+    /// Writes what changed since the last checkpoint; it counts once a manifest names it.
+    ///
+    /// Of several deltas of one group the last counts.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Bug`] when a delta's states are not one per put.
+    pub fn write_segment(&self, checkpoint: u64, deltas: &[StateDelta]) -> Result<SegmentRef, Error> {
+        if let Some(delta) = deltas.iter().find(|delta| !delta.is_consistent()) {
+            return Err(Error::Bug(format!("a delta of {:?} has not one state per put", delta.aggregate)));
+        }
+        let number = self.next_segment.fetch_add(1, Ordering::Relaxed);
+        let file = Name::Segment { checkpoint, generation: self.generation, number }.to_string();
+        let mut written = None;
+        let created = durable::create(&self.dir, &file, self.generation, |out| {
+            written = Some(segment::encode(deltas, out)?);
+            Ok(())
+        })?;
+        if created == Created::AlreadyThere {
+            let reason = format!("generation {} was given twice", self.generation);
+            return Err(Error::Fenced { path: self.dir.join(file), reason });
+        }
+        let written = written.expect("a file that was created was written");
+        let entries = deltas.iter().map(StateDelta::entries).sum();
+        Ok(SegmentRef { file, bytes: written.bytes, checksum: written.checksum, entries })
+    }
+
+    /// Makes the checkpoint exist.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`] when the checkpoint exists or a newer generation is there: nothing was published.
+    /// [`Error::Bug`] when the manifest is of another format or generation. After [`Error::Io`] it may or may not
+    /// exist: call again with the same manifest, or stop and recover.
+    pub fn publish(&self, manifest: &Manifest) -> Result<(), Error> {
+        if manifest.format != FORMAT || manifest.generation != self.generation {
+            let (format, generation) = (manifest.format, manifest.generation);
+            return Err(Error::Bug(format!("manifest of format {format} and generation {generation}")));
+        }
+        let newest = newest_generation(&self.dir)?;
+        if newest > self.generation {
+            let path = self.dir.join(Name::Generation(newest).to_string());
+            return Err(Error::Fenced {
+                path,
+                reason: format!("generation {newest} is newer than {}", self.generation),
+            });
+        }
+        // The segments' names must be durable before a name that needs them.
+        durable::sync_folder(&self.dir)?;
+        let bytes = manifest.encode()?;
+        let name = Name::Manifest(manifest.checkpoint).to_string();
+        let created = durable::create(&self.dir, &name, self.generation, |out| out.write_all(&bytes))?;
+        if created == Created::AlreadyThere {
+            let path = self.dir.join(name);
+            // Ours from a call whose last fsync failed: then there is only that left to do.
+            if fs::read(&path).map_err(Error::io("read", &path))? != bytes {
+                return Err(Error::Fenced { path, reason: format!("checkpoint {} exists", manifest.checkpoint) });
+            }
+        }
+        durable::sync_folder(&self.dir)
+    }
+
+    /// The state that segments hold, oldest first: the newest entry of each group, sorted by aggregate, state version,
+    /// window start and key. One delta per aggregate and state version, or more where the states exceed 256 MiB.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], [`Error::Newer`], [`Error::Io`], naming the file.
+    pub fn load(&self, segments: &[SegmentRef]) -> Result<Vec<StateDelta>, Error> {
+        self.read(segments, Deletes::Drop)
+    }
+
+    /// Writes the segments `range` of a checkpoint's (oldest first) as one new segment, for the checkpoint `checkpoint`.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load) and [`write_segment`](Self::write_segment).
+    pub fn merge(&self, checkpoint: u64, segments: &[SegmentRef], range: Range<usize>) -> Result<SegmentRef, Error> {
+        let deletes = if range.start == 0 { Deletes::Drop } else { Deletes::Keep };
+        let merged = self.read(&segments[range], deletes)?;
+        self.write_segment(checkpoint, &merged)
+    }
+
+    /// Merges the segments of the checkpoint in the making as [`plan_merge`] says; `live_entries` is how many groups
+    /// are open. Says whether it did. After an error `segments` is as it was and may be published so.
+    ///
+    /// # Errors
+    /// As [`merge`](Self::merge).
+    pub fn compact(&self, checkpoint: u64, segments: &mut Vec<SegmentRef>, live_entries: u64) -> Result<bool, Error> {
+        let Some(range) = plan_merge(segments, live_entries) else { return Ok(false) };
+        let merged = self.merge(checkpoint, segments, range.clone())?;
+        segments.splice(range, [merged]);
+        Ok(true)
+    }
+
+    /// Removes all but the newest `keep_manifests` (at least one) manifests and the segments that these name, as well as
+    /// what dead processes left. A checkpoint in the making is not touched. Says how many files went.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Corrupt`] and [`Error::Newer`] when a kept manifest cannot be read: nothing is removed.
+    pub fn prune(&self, keep_manifests: usize) -> Result<usize, Error> {
+        let mut files = list(&self.dir)?;
+        let mut checkpoints: Vec<u64> = files.iter().filter_map(|(_, name)| name.checkpoint()).collect();
+        checkpoints.sort_unstable_by(|a, b| b.cmp(a));
+        let Some(&newest) = checkpoints.first() else { return Ok(0) };
+        checkpoints.truncate(keep_manifests.max(1));
+        let mut needed = Vec::new();
+        for checkpoint in &checkpoints {
+            let manifest = read_manifest(&self.dir.join(Name::Manifest(*checkpoint).to_string()))?;
+            needed.extend(manifest.segments.into_iter().map(|segment| segment.file));
+        }
+        let is_garbage = |file: &str, name: &Name| match *name {
+            Name::Manifest(checkpoint) => !checkpoints.contains(&checkpoint),
+            // One of a later checkpoint may be about to be published. One of an earlier checkpoint that no manifest
+            // names never will be: a checkpoint names segments of its predecessor and its own.
+            Name::Segment { checkpoint, .. } => checkpoint <= newest && !needed.iter().any(|needed| needed == file),
+            Name::Generation(generation) | Name::Temporary(generation) => generation < self.generation,
+        };
+        files.retain(|(file, name)| is_garbage(file, name));
+        // Manifests first, so that a crash leaves none without its segments.
+        files.sort_unstable_by_key(|(_, name)| !matches!(name, Name::Manifest(_)));
+        for (file, _) in &files {
+            let path = self.dir.join(file);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(Error::io("remove", &path)(error)),
+                _ => {}
+            }
+        }
+        Ok(files.len())
+    }
+
+    fn read(&self, segments: &[SegmentRef], deletes: Deletes) -> Result<Vec<StateDelta>, Error> {
+        let mut files = Vec::with_capacity(segments.len());
+        for segment in segments {
+            let path = self.segment_path(segment)?;
+            let bytes = read_whole(&path, segment.bytes)?;
+            files.push((path, bytes));
+        }
+        let mut blocks = Vec::new();
+        for (segment, (path, bytes)) in segments.iter().zip(&files) {
+            blocks.extend(segment::decode(path, bytes, &segment.checksum)?);
+        }
+        Ok(merge::fold(&blocks, deletes))
+    }
+
+    /// Where a segment is. A manifest's word is checked: its name must be one that this store gives.
+    fn segment_path(&self, segment: &SegmentRef) -> Result<PathBuf, Error> {
+        match Name::parse(&segment.file) {
+            Some(Name::Segment { .. }) => Ok(self.dir.join(&segment.file)),
+            _ => Err(Error::corrupt(&self.dir, format!("a manifest names the segment {:?}", segment.file))),
+        }
+    }
+}
+
+/// The newest checkpoint in a folder, looked at without the lock: for commands that only show it.
+///
+/// # Errors
+/// As [`LocalStore::latest`].
+pub fn latest_in(dir: &Path) -> Result<Option<Manifest>, Error> {
+    let Some(newest) = list(dir)?.iter().filter_map(|(_, name)| name.checkpoint()).max() else { return Ok(None) };
+    let path = dir.join(Name::Manifest(newest).to_string());
+    let manifest = read_manifest(&path)?;
+    if manifest.checkpoint == newest {
+        Ok(Some(manifest))
+    } else {
+        Err(Error::corrupt(&path, format!("it is of checkpoint {}", manifest.checkpoint)))
+    }
+}
+
+fn read_manifest(path: &Path) -> Result<Manifest, Error> {
+    let bytes = fs::read(path).map_err(Error::io("read", path))?;
+    Manifest::decode(path, &bytes)
+}
+
+/// Reads a file that must have a certain size.
+fn read_whole(path: &Path, bytes: u64) -> Result<Vec<u8>, Error> {
+    match fs::metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Err(Error::corrupt(path, "it is missing")),
+        Err(error) => Err(Error::io("read", path)(error)),
+        Ok(file) if file.len() != bytes => {
+            Err(Error::corrupt(path, format!("it has {} bytes, not {bytes}", file.len())))
+        }
+        Ok(_) => fs::read(path).map_err(Error::io("read", path)),
+    }
+}
+
+/// The highest generation that a folder knows of; 0 for none.
+fn newest_generation(dir: &Path) -> Result<u64, Error> {
+    let generation = |name: &Name| if let Name::Generation(generation) = name { Some(*generation) } else { None };
+    Ok(list(dir)?.iter().filter_map(|(_, name)| generation(name)).max().unwrap_or(0))
+}
+
+/// The store's files in a folder; others are none of its business.
+fn list(dir: &Path) -> Result<Vec<(String, Name)>, Error> {
+    let mut files = Vec::new();
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(files),
+        entries => entries.map_err(Error::io("list", dir))?,
+    };
+    for entry in entries {
+        let Ok(file) = entry.map_err(Error::io("list", dir))?.file_name().into_string() else { continue };
+        if let Some(name) = Name::parse(&file) {
+            files.push((file, name));
+        }
+    }
+    Ok(files)
+}
+
+/// The names of the store's files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Name {
+    Generation(u64),
+    Manifest(u64),
+    Segment {
+        checkpoint: u64,
+        generation: u64,
+        number: u64,
+    },
+    /// Being written, by that generation.
+    Temporary(u64),
+}
+
+impl Name {
+    /// `None` for any other file, and for another spelling of a name.
+    fn parse(file: &str) -> Option<Self> {
+        if let Some(generation) = durable::temporary_of(file) {
+            return Some(Self::Temporary(generation));
+        }
+        let name = if let Some(generation) = file.strip_prefix("generation-") {
+            Self::Generation(generation.parse().ok()?)
+        } else if let Some(rest) = file.strip_prefix("manifest-") {
+            Self::Manifest(rest.strip_suffix(".json")?.parse().ok()?)
+        } else {
+            let mut numbers = file.strip_prefix("segment-")?.strip_suffix(".bin")?.splitn(3, '-').map(str::parse);
+            let mut next = || numbers.next()?.ok();
+            Self::Segment { checkpoint: next()?, generation: next()?, number: next()? }
+        };
+        (name.to_string() == file).then_some(name)
+    }
+
+    fn checkpoint(&self) -> Option<u64> {
+        if let Self::Manifest(checkpoint) = self { Some(*checkpoint) } else { None }
+    }
+}
+
+impl std::fmt::Display for Name {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Generation(generation) => write!(f, "generation-{generation}"),
+            Self::Manifest(checkpoint) => write!(f, "manifest-{checkpoint:020}.json"),
+            Self::Segment { checkpoint, generation, number } => {
+                write!(f, "segment-{checkpoint}-{generation}-{number}.bin")
+            }
+            Self::Temporary(generation) => write!(f, "temporary of {generation}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,282 @@
+use super::super::manifest::tests::manifest;
+use super::super::merge::tests::{arbitrary_deltas, replay};
+use super::super::state::{GroupId, GroupState};
+use super::*;
+use arrow_array::BinaryArray;
+use proptest::prelude::*;
+use wasmill_pipeline::error::Class;
+
+fn open(dir: &Path) -> LocalStore {
+    LocalStore::open(dir, &mut |_| ControlFlow::Break(())).unwrap()
+}
+
+fn id(start_us: i64, key: &str) -> GroupId {
+    GroupId { start_us, key: key.into() }
+}
+
+fn put(start_us: i64, key: &str, state: &str) -> StateDelta {
+    let puts = vec![GroupState { id: id(start_us, key), last_us: start_us + 1 }];
+    StateDelta { puts, states: BinaryArray::from_iter_values([state]), ..StateDelta::new("sessions", 1) }
+}
+
+fn delete(start_us: i64, key: &str) -> StateDelta {
+    StateDelta { deletes: vec![id(start_us, key)], ..StateDelta::new("sessions", 1) }
+}
+
+/// Publishes a checkpoint with these segments.
+fn publish(store: &LocalStore, checkpoint: u64, segments: &[SegmentRef]) {
+    let mut manifest = manifest(checkpoint, store.generation());
+    manifest.segments = segments.to_vec();
+    store.publish(&manifest).unwrap();
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let mut names: Vec<_> =
+        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_new_folder_has_no_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("runs/7");
+    let store = open(&path);
+    assert_eq!((store.generation(), store.latest().unwrap()), (1, None));
+    assert_eq!(names(&path), ["LOCK", "generation-1"]);
+}
+
+#[test]
+fn a_second_process_waits_and_gets_the_next_generation() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut first = Some(open(dir.path()));
+    let second = LocalStore::open(dir.path(), &mut |holder| {
+        assert!(holder.contains("pid "), "{holder}");
+        first = None;
+        ControlFlow::Continue(())
+    });
+    assert_eq!(second.unwrap().generation(), 2);
+}
+
+#[test]
+fn the_newest_checkpoint_is_the_latest() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    for checkpoint in [9, 10, 11] {
+        publish(&store, checkpoint, &[]);
+    }
+    assert_eq!(store.latest().unwrap().unwrap().checkpoint, 11);
+    assert_eq!(latest_in(dir.path()).unwrap().unwrap(), manifest(11, 1));
+}
+
+#[test]
+fn a_stale_generation_cannot_publish() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    fs::write(dir.path().join("generation-2"), "").unwrap();
+    let error = store.publish(&manifest(1, 1)).unwrap_err();
+    assert_eq!(error.class(), Class::Fenced);
+    assert_eq!(store.latest().unwrap(), None);
+}
+
+#[test]
+fn a_checkpoint_that_exists_is_not_published_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    publish(&store, 1, &[]);
+    let mut other = manifest(1, 1);
+    other.counters.clear();
+    assert_eq!(store.publish(&other).unwrap_err().class(), Class::Fenced);
+    assert_eq!(store.latest().unwrap().unwrap(), manifest(1, 1));
+}
+
+#[test]
+fn publishing_the_same_again_is_no_fence() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    publish(&store, 1, &[]);
+    publish(&store, 1, &[]);
+}
+
+#[test]
+fn a_torn_latest_manifest_stops_and_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    publish(&store, 1, &[]);
+    publish(&store, 2, &[]);
+    let path = dir.path().join("manifest-00000000000000000002.json");
+    let bytes = fs::read(&path).unwrap();
+    fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+    let error = store.latest().unwrap_err();
+    assert_eq!(error.class(), Class::Corrupt);
+    assert!(error.to_string().contains("manifest-00000000000000000002.json"), "{error}");
+}
+
+#[test]
+fn a_manifest_under_another_number_is_corrupt() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    publish(&store, 1, &[]);
+    fs::copy(dir.path().join(Name::Manifest(1).to_string()), dir.path().join(Name::Manifest(5).to_string())).unwrap();
+    assert_eq!(store.latest().unwrap_err().class(), Class::Corrupt);
+}
+
+#[test]
+fn a_newer_format_is_refused_and_untouched() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let path = dir.path().join(Name::Manifest(1).to_string());
+    fs::write(&path, r#"{"manifest":{"format":2}}"#).unwrap();
+    let error = store.latest().unwrap_err();
+    assert_eq!(error.class(), Class::Config);
+    assert!(error.to_string().contains("format 2") && error.to_string().contains("up to 1"), "{error}");
+    assert!(store.prune(1).is_err());
+    assert_eq!(fs::read(&path).unwrap(), br#"{"manifest":{"format":2}}"#);
+}
+
+#[test]
+fn a_checkpoint_of_another_pipeline_is_refused_with_both_fingerprints() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let manifest = manifest(1, 1);
+    assert!(store.check_owner(&manifest, "renamed", "page_metrics(30s; page)").is_ok());
+    let error = store.check_owner(&manifest, "clickstream", "page_metrics(60s; page)").unwrap_err();
+    assert_eq!(error.class(), Class::Config);
+    assert!(error.to_string().contains("(30s; page)") && error.to_string().contains("(60s; page)"), "{error}");
+}
+
+#[test]
+fn the_newest_state_of_a_group_wins_and_deletes_apply() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let first = store.write_segment(1, &[put(0, "a", "old"), put(0, "b", "gone"), put(5, "c", "kept")]).unwrap();
+    let second = store.write_segment(2, &[put(0, "a", "new"), delete(0, "b")]).unwrap();
+    assert_eq!((first.entries, second.entries), (3, 2));
+    let state = store.load(&[first, second]).unwrap();
+    assert_eq!(replay(&state), replay(&[put(0, "a", "new"), put(5, "c", "kept")]));
+    assert_eq!(state.len(), 1, "one delta per aggregate and state version");
+}
+
+#[test]
+fn a_flipped_bit_in_a_segment_is_found_and_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let segment = store.write_segment(1, &[put(0, "a", "state")]).unwrap();
+    let path = dir.path().join(&segment.file);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[40] ^= 4;
+    fs::write(&path, bytes).unwrap();
+    let error = store.load(&[segment]).unwrap_err();
+    assert_eq!(error.class(), Class::Corrupt);
+    assert!(error.to_string().contains("segment-1-1-0.bin"), "{error}");
+}
+
+#[test]
+fn a_missing_segment_is_corrupt() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let segment = store.write_segment(1, &[]).unwrap();
+    fs::remove_file(dir.path().join(&segment.file)).unwrap();
+    assert_eq!(store.load(&[segment]).unwrap_err().class(), Class::Corrupt);
+}
+
+#[test]
+fn a_manifest_cannot_name_files_elsewhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let mut segment = store.write_segment(1, &[]).unwrap();
+    segment.file = "../secret".into();
+    assert_eq!(store.load(&[segment]).unwrap_err().class(), Class::Corrupt);
+}
+
+#[test]
+fn states_that_are_not_one_per_put_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut delta = put(0, "a", "state");
+    delta.states = BinaryArray::from_iter_values(["one", "two"]);
+    assert_eq!(open(dir.path()).write_segment(1, &[delta]).unwrap_err().class(), Class::Bug);
+}
+
+#[test]
+fn prune_keeps_what_kept_manifests_name_and_what_is_in_the_making() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let segments: Vec<_> = (1..=4).map(|n| store.write_segment(n, &[put(0, "a", "s")]).unwrap()).collect();
+    publish(&store, 1, &segments[..1]);
+    publish(&store, 2, &segments[..2]);
+    publish(&store, 3, &segments[1..3]);
+    assert_eq!(store.prune(1).unwrap(), 3);
+    let manifest = Name::Manifest(3).to_string();
+    let kept = ["LOCK", "generation-1", &manifest, "segment-2-1-1.bin", "segment-3-1-2.bin", "segment-4-1-3.bin"];
+    assert_eq!(names(dir.path()), kept);
+}
+
+#[test]
+fn leftovers_of_a_dead_process_are_harmless_and_pruned() {
+    let dir = tempfile::tempdir().unwrap();
+    publish(&open(dir.path()), 1, &[]);
+    fs::write(dir.path().join(".temporary-1-manifest-00000000000000000002.json"), "{").unwrap();
+    fs::write(dir.path().join("segment-2-1-7.bin"), "half").unwrap();
+    fs::write(dir.path().join("notes.txt"), "a person's").unwrap();
+    let store = open(dir.path());
+    assert_eq!(store.latest().unwrap().unwrap().checkpoint, 1);
+    publish(&store, 2, &[]);
+    store.prune(1).unwrap();
+    assert_eq!(names(dir.path()), ["LOCK", "generation-2", &Name::Manifest(2).to_string(), "notes.txt"]);
+}
+
+#[test]
+fn a_folder_with_the_last_possible_generation_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join(format!("generation-{}", u64::MAX)), "").unwrap();
+    let error = LocalStore::open(dir.path(), &mut |_| ControlFlow::Break(())).unwrap_err();
+    assert_eq!(error.class(), Class::Corrupt);
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_unavailable() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("file"), "").unwrap();
+    let error = LocalStore::open(&dir.path().join("file/below"), &mut |_| ControlFlow::Break(())).unwrap_err();
+    assert_eq!(error.class(), Class::Unavailable);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+
+    #[test]
+    fn merges_preserve_the_state_of_random_histories(
+        history in prop::collection::vec((arbitrary_deltas(), prop::option::of((0usize..9, 0usize..9))), 1..8)
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        let (mut segments, mut all) = (Vec::new(), Vec::new());
+        for (index, (deltas, merge)) in history.iter().enumerate() {
+            let checkpoint = index as u64 + 1;
+            segments.push(store.write_segment(checkpoint, deltas).unwrap());
+            all.extend_from_slice(deltas);
+            if let Some((a, b)) = merge {
+                let range = (*a.min(b)).min(segments.len())..(*a.max(b)).min(segments.len());
+                let merged = store.merge(checkpoint, &segments, range.clone()).unwrap();
+                segments.splice(range, [merged]);
+            }
+            publish(&store, checkpoint, &segments);
+            store.prune(1).unwrap();
+        }
+        let manifest = store.latest().unwrap().unwrap();
+        prop_assert_eq!(replay(&store.load(&manifest.segments).unwrap()), replay(&all));
+    }
+
+    #[test]
+    fn compacting_at_every_checkpoint_preserves_the_state(history in prop::collection::vec(arbitrary_deltas(), 17..60)) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        let mut segments = Vec::new();
+        for (checkpoint, deltas) in history.iter().enumerate() {
+            segments.push(store.write_segment(checkpoint as u64, deltas).unwrap());
+            store.compact(checkpoint as u64, &mut segments, u64::MAX).unwrap();
+        }
+        prop_assert!(segments.len() < 20);
+        prop_assert_eq!(replay(&store.load(&segments).unwrap()), replay(&history.concat()));
+    }
+}

@@ -1,0 +1,183 @@
+//! The manifest: all that one checkpoint consists of, and its encoding.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::error::Error;
+
+/// The format that this release writes, and the newest it reads.
+pub const FORMAT: u32 = 1;
+
+/// One checkpoint: a consistent cut through the pipeline, and the files that hold it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The encoding's version, [`FORMAT`].
+    pub format: u32,
+    /// The checkpoint's number, ascending by one.
+    pub checkpoint: u64,
+    /// The generation that published it.
+    pub generation: u64,
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// What makes state incompatible: aggregate names, windows, keys.
+    pub fingerprint: String,
+    /// The topic read.
+    pub topic: String,
+    /// The isolated run, if it is one.
+    pub run: Option<String>,
+    /// When it was made, µs since the Unix epoch.
+    pub created_at_us: i64,
+    /// The pipeline's watermark, µs since the Unix epoch: it never falls behind this again.
+    pub watermark_us: Option<i64>,
+    /// Where each partition stands, by partition.
+    pub partitions: Vec<PartitionState>,
+    /// Digest of each plugin, by its name in the pipeline file.
+    pub plugins: BTreeMap<String, String>,
+    /// Totals since the first checkpoint, by name.
+    pub counters: BTreeMap<String, u64>,
+    /// The open state, oldest first: in each, what changed since the one before.
+    pub segments: Vec<SegmentRef>,
+    /// The sinks' finished files, staged until this checkpoint existed.
+    pub files: serde_json::Value,
+    /// The sinks' files that are still being written.
+    pub open_files: serde_json::Value,
+}
+
+/// Where a partition stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionState {
+    /// Its number.
+    pub partition: i32,
+    /// The first offset that is not in the checkpoint.
+    pub next_offset: i64,
+    /// Its watermark, µs since the Unix epoch; `None` before its first event.
+    pub watermark_us: Option<i64>,
+    /// Whether it was left out of the minimum for giving nothing.
+    pub idle: bool,
+}
+
+/// A segment as a manifest names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentRef {
+    /// Its file name.
+    pub file: String,
+    /// Its size.
+    pub bytes: u64,
+    /// XXH3-128 of all but its last 16 bytes, as hex.
+    pub checksum: String,
+    /// How many groups it puts or deletes.
+    pub entries: u64,
+}
+
+// The file is one JSON object, `{"checksum": "<hex>", "manifest": <body>}`, laid out so that the body's bytes, which
+// the checksum is of, can be cut out without parsing: no canonical form of JSON is needed.
+const OPEN: &str = "{\n\"checksum\": \"";
+const MIDDLE: &str = "\",\n\"manifest\": ";
+const CLOSE: &str = "\n}\n";
+
+impl Manifest {
+    /// The bytes of the manifest's file.
+    ///
+    /// # Errors
+    /// [`Error::Bug`] when it cannot be written as JSON.
+    pub(super) fn encode(&self) -> Result<Vec<u8>, Error> {
+        let body = serde_json::to_string_pretty(self).map_err(|error| Error::Bug(format!("manifest: {error}")))?;
+        let checksum = xxh3_128(body.as_bytes());
+        Ok(format!("{OPEN}{checksum:032x}{MIDDLE}{body}{CLOSE}").into_bytes())
+    }
+
+    /// Reads the bytes of the file `path`.
+    ///
+    /// # Errors
+    /// [`Error::Newer`], [`Error::Corrupt`].
+    pub(super) fn decode(path: &Path, bytes: &[u8]) -> Result<Self, Error> {
+        if let Some(found) = newer_format(bytes) {
+            return Err(Error::Newer { path: path.to_owned(), found, supported: FORMAT });
+        }
+        let text = std::str::from_utf8(bytes).map_err(|_| Error::corrupt(path, "it is not text"))?;
+        let body = checked_body(text).map_err(|reason| Error::corrupt(path, reason))?;
+        serde_json::from_str(body).map_err(|error| Error::corrupt(path, format!("its contents do not fit: {error}")))
+    }
+}
+
+/// The part of a manifest file that its checksum is of.
+fn checked_body(text: &str) -> Result<&str, &'static str> {
+    let framed = || text.strip_prefix(OPEN)?.strip_suffix(CLOSE)?.split_once(MIDDLE);
+    let (checksum, body) = framed().ok_or("it is cut short or not a manifest")?;
+    if checksum == format!("{:032x}", xxh3_128(body.as_bytes())) {
+        Ok(body)
+    } else {
+        Err("its checksum does not match")
+    }
+}
+
+/// The format of a manifest that a later release wrote, which may have framed it in another way.
+fn newer_format(bytes: &[u8]) -> Option<u64> {
+    let value: serde_json::Value = serde_json::from_slice(bytes).ok()?;
+    value.get("manifest")?.get("format")?.as_u64().filter(|format| *format > u64::from(FORMAT))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(in crate::store) fn manifest(checkpoint: u64, generation: u64) -> Manifest {
+        Manifest {
+            format: FORMAT,
+            checkpoint,
+            generation,
+            pipeline: "clickstream".into(),
+            fingerprint: "page_metrics(30s; page)".into(),
+            topic: "clicks".into(),
+            run: None,
+            created_at_us: 1_700_000_000_000_000,
+            watermark_us: Some(-5),
+            partitions: vec![PartitionState { partition: 0, next_offset: 42, watermark_us: None, idle: true }],
+            plugins: BTreeMap::from([("parser".into(), "abc".into())]),
+            counters: BTreeMap::from([("records".into(), u64::MAX)]),
+            segments: Vec::new(),
+            files: serde_json::json!([{"name": "part-1.parquet", "ratio": 0.1}]),
+            open_files: serde_json::Value::Null,
+        }
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Manifest, Error> {
+        Manifest::decode(Path::new("manifest-7.json"), bytes)
+    }
+
+    #[test]
+    fn a_manifest_reads_back_as_written_and_is_plain_json() {
+        let bytes = manifest(7, 1).encode().unwrap();
+        assert_eq!(decode(&bytes).unwrap(), manifest(7, 1));
+        let json: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!(json["manifest"]["checkpoint"], 7);
+    }
+
+    #[test]
+    fn a_manifest_cut_anywhere_is_corrupt() {
+        let bytes = manifest(7, 1).encode().unwrap();
+        for length in 0..bytes.len() {
+            assert!(matches!(decode(&bytes[..length]), Err(Error::Corrupt { .. })), "length {length}");
+        }
+    }
+
+    #[test]
+    fn a_flipped_bit_anywhere_is_an_error_that_names_the_file() {
+        let bytes = manifest(7, 1).encode().unwrap();
+        for position in 0..bytes.len() {
+            let mut flipped = bytes.clone();
+            flipped[position] ^= 1 << (position % 8);
+            let error = decode(&flipped).expect_err("a flipped bit is seen");
+            assert!(error.to_string().contains("manifest-7.json"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_newer_format_is_told_by_both_numbers_whatever_its_frame() {
+        let error = decode(br#"{"manifest":{"format":9},"signature":"x"}"#).unwrap_err();
+        assert!(matches!(error, Error::Newer { found: 9, supported: FORMAT, .. }), "{error}");
+    }
+}
