@@ -1,0 +1,395 @@
+//! The grammar: walks the bytes of an object once and hands out its keys and values.
+
+use super::{Text, Value};
+use crate::output::word;
+use crate::parser::Reject;
+use crate::symbols::same;
+use alloc::borrow::Cow;
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::vec::Vec;
+
+/// Objects and arrays may nest this deep, the outermost object included.
+const MAX_DEPTH: usize = 64;
+
+/// An object being read: `open`, `first`, then `key` (or `next_is`), `value` and `more` for each of its members.
+#[derive(Debug)]
+pub struct Object<'a> {
+    text: &'a str,
+    at: usize,
+    /// A bit for each field that has come.
+    seen: u64,
+    /// Keys that have come besides.
+    unknown: BTreeSet<Cow<'a, str>>,
+}
+
+impl<'a> Object<'a> {
+    /// Begins to read `text`.
+    ///
+    /// # Errors
+    /// Malformed: `text` does not begin with an object.
+    #[inline]
+    pub fn open(text: &'a str) -> Result<Self, Reject> {
+        let mut object = Self { text, at: 0, seen: 0, unknown: BTreeSet::new() };
+        object.space();
+        object.expect(b'{')?;
+        Ok(object)
+    }
+
+    /// Whether there is a first member. If not, the object has ended, and so has the text.
+    ///
+    /// # Errors
+    /// Malformed: something follows the object.
+    #[inline]
+    pub fn first(&mut self) -> Result<bool, Reject> {
+        self.space();
+        if self.peek() == Some(b'}') {
+            self.at += 1;
+            return self.end();
+        }
+        Ok(true)
+    }
+
+    /// Whether another member follows the one just read. If not, the object has ended, and so has the text.
+    ///
+    /// # Errors
+    /// Malformed: neither a comma nor the object's end, or something after it.
+    #[inline]
+    pub fn more(&mut self) -> Result<bool, Reject> {
+        self.space();
+        match self.peek() {
+            Some(b',') => {
+                self.at += 1;
+                Ok(true)
+            }
+            Some(b'}') => {
+                self.at += 1;
+                self.end()
+            }
+            _ => Err(self.malformed()),
+        }
+    }
+
+    /// Steps over `key`, quoted and with its colon, if it is what comes next.
+    #[inline]
+    pub fn next_is<const N: usize>(&mut self, key: &[u8; N]) -> bool {
+        self.space();
+        let found = self.text.as_bytes().get(self.at..self.at + N).is_some_and(|bytes| equal(bytes, key));
+        if found {
+            self.at += N;
+        }
+        found
+    }
+
+    /// The next key.
+    ///
+    /// # Errors
+    /// Malformed: not a string followed by a colon.
+    pub fn key(&mut self) -> Result<Text<'a>, Reject> {
+        self.space();
+        self.expect(b'"')?;
+        let key = self.string()?;
+        self.space();
+        self.expect(b':')?;
+        Ok(key)
+    }
+
+    /// Notes that field number `field`, which cannot have come before, has come.
+    #[inline]
+    pub fn saw(&mut self, field: u32) {
+        self.seen |= 1 << field;
+    }
+
+    /// Notes that field number `field` has come.
+    ///
+    /// # Errors
+    /// Invalid: it has come before.
+    pub fn once(&mut self, field: u32, key: Text<'a>) -> Result<(), Reject> {
+        if self.seen >> field & 1 == 1 {
+            return Err(twice(key));
+        }
+        self.saw(field);
+        Ok(())
+    }
+
+    /// Notes that a key that is not a field has come.
+    ///
+    /// # Errors
+    /// Invalid: it has come before.
+    pub fn once_unknown(&mut self, key: Text<'a>) -> Result<(), Reject> {
+        if self.unknown.insert(key.to_cow()) { Ok(()) } else { Err(twice(key)) }
+    }
+
+    /// The value that comes next.
+    ///
+    /// # Errors
+    /// Malformed: it is not JSON. Invalid: a number beyond `f64`, or a key that comes twice in a nested object.
+    #[inline]
+    pub fn value(&mut self) -> Result<Value<'a>, Reject> {
+        self.space();
+        match self.peek() {
+            Some(b'"') => {
+                self.at += 1;
+                self.string().map(Value::Text)
+            }
+            Some(b'n') => self.word("null", Value::Null),
+            _ => self.rare_value(),
+        }
+    }
+
+    /// The same as `value`, not inlined.
+    ///
+    /// # Errors
+    /// As `value`.
+    #[inline(never)]
+    pub fn any_value(&mut self) -> Result<Value<'a>, Reject> {
+        self.value()
+    }
+
+    #[inline(never)]
+    fn rare_value(&mut self) -> Result<Value<'a>, Reject> {
+        match self.peek() {
+            Some(b't') => self.word("true", Value::Bool(true)),
+            Some(b'f') => self.word("false", Value::Bool(false)),
+            Some(b'-' | b'0'..=b'9') => self.number(),
+            Some(b'{' | b'[') => self.nested(),
+            Some(b'N' | b'I') => Err(self.not_finite()),
+            _ => Err(self.malformed()),
+        }
+    }
+
+    #[inline]
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    #[inline]
+    fn space(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\n' | b'\t' | b'\r')) {
+            self.at += 1;
+        }
+    }
+
+    #[inline]
+    fn expect(&mut self, byte: u8) -> Result<(), Reject> {
+        if self.peek() != Some(byte) {
+            return Err(self.malformed());
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    #[inline]
+    fn end(&mut self) -> Result<bool, Reject> {
+        self.space();
+        if self.at == self.text.len() { Ok(false) } else { Err(self.malformed()) }
+    }
+
+    #[inline]
+    fn word(&mut self, word: &str, value: Value<'a>) -> Result<Value<'a>, Reject> {
+        let found = self.text.as_bytes().get(self.at..self.at + word.len()).is_some_and(|bytes| same(bytes, word.as_bytes()));
+        if !found {
+            return Err(self.malformed());
+        }
+        self.at += word.len();
+        Ok(value)
+    }
+
+    /// The string whose opening quote is behind, with its closing one.
+    #[inline]
+    fn string(&mut self) -> Result<Text<'a>, Reject> {
+        let end = special(self.text.as_bytes(), self.at);
+        if self.text.as_bytes().get(end) == Some(&b'"') {
+            let raw = &self.text[self.at..end];
+            self.at = end + 1;
+            return Ok(Text::new(raw, false));
+        }
+        self.escaped_string(end)
+    }
+
+    /// The same, with something other than a quote at `at`.
+    #[cold]
+    #[inline(never)]
+    fn escaped_string(&mut self, mut at: usize) -> Result<Text<'a>, Reject> {
+        let bytes = self.text.as_bytes();
+        let start = self.at;
+        loop {
+            match bytes.get(at) {
+                Some(b'"') => {
+                    self.at = at + 1;
+                    return Ok(Text::new(&self.text[start..at], true));
+                }
+                Some(b'\\') => {
+                    let len = match bytes.get(at + 1) {
+                        Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Some(1),
+                        Some(b'u') => super::text::code(&bytes[at + 1..]).map(|(_, len)| len),
+                        _ => None,
+                    };
+                    let Some(len) = len else {
+                        return Err(Reject::malformed(format!("not JSON: bad escape at byte {at}")));
+                    };
+                    at = special(bytes, at + 1 + len);
+                }
+                Some(_) => return Err(Reject::malformed(format!("not JSON: control character at byte {at}"))),
+                None => return Err(Reject::malformed("not JSON: ends inside a string")),
+            }
+        }
+    }
+
+    fn number(&mut self) -> Result<Value<'a>, Reject> {
+        let start = self.at;
+        if self.peek() == Some(b'-') {
+            self.at += 1;
+        }
+        match self.peek() {
+            Some(b'0') => self.at += 1,
+            Some(b'I') => return Err(self.not_finite()),
+            _ => self.digits()?,
+        }
+        if self.peek() == Some(b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        let mut exponent = false;
+        if let Some(b'e' | b'E') = self.peek() {
+            exponent = true;
+            self.at += 1;
+            if let Some(b'+' | b'-') = self.peek() {
+                self.at += 1;
+            }
+            self.digits()?;
+        }
+        let number = &self.text[start..self.at];
+        // 308: fewer digits than that are in the range of `f64`, without an exponent.
+        if (exponent || number.len() > 308) && !number.parse().is_ok_and(f64::is_finite) {
+            return Err(Reject::invalid(format!("number out of range at byte {start}")));
+        }
+        Ok(Value::Number(number))
+    }
+
+    fn digits(&mut self) -> Result<(), Reject> {
+        let start = self.at;
+        while let Some(b'0'..=b'9') = self.peek() {
+            self.at += 1;
+        }
+        if self.at == start { Err(self.malformed()) } else { Ok(()) }
+    }
+
+    /// An array or object, checked to its end; the levels above are on a stack of our own.
+    #[cold]
+    fn nested(&mut self) -> Result<Value<'a>, Reject> {
+        let start = self.at;
+        let mut levels = Vec::new();
+        loop {
+            self.space();
+            let mut complete = false;
+            match self.peek() {
+                Some(b'{' | b'[') if levels.len() + 2 > MAX_DEPTH => {
+                    return Err(Reject::malformed(format!("nested deeper than {MAX_DEPTH}")));
+                }
+                Some(opening @ (b'{' | b'[')) => {
+                    self.at += 1;
+                    levels.push(if opening == b'{' { Level::Object(BTreeSet::new()) } else { Level::Array });
+                }
+                _ => {
+                    self.any_value()?;
+                    complete = true;
+                }
+            }
+            // Closes the levels that end here, and steps on to the next value of the one that does not.
+            while let Some(level) = levels.last_mut() {
+                self.space();
+                if self.peek() == Some(level.end()) {
+                    self.at += 1;
+                    levels.pop();
+                    complete = true;
+                    continue;
+                }
+                if complete {
+                    self.expect(b',')?;
+                }
+                if let Level::Object(keys) = level {
+                    let key = self.key()?;
+                    if !keys.insert(key.to_cow()) {
+                        return Err(twice(key));
+                    }
+                }
+                break;
+            }
+            if levels.is_empty() {
+                return Ok(Value::Nested(&self.text[start..self.at]));
+            }
+        }
+    }
+
+    #[cold]
+    fn malformed(&self) -> Reject {
+        Reject::malformed(match self.peek() {
+            Some(_) => format!("not a JSON object: unexpected byte at {}", self.at),
+            None => format!("not a JSON object: ends at byte {}", self.at),
+        })
+    }
+
+    #[cold]
+    fn not_finite(&self) -> Reject {
+        let rest = &self.text.as_bytes()[self.at..];
+        if rest.starts_with(b"NaN") || rest.starts_with(b"Infinity") {
+            return Reject::invalid(format!("not a finite number at byte {}", self.at));
+        }
+        self.malformed()
+    }
+}
+
+/// A level of nesting: an object and the keys it has had, or an array.
+enum Level<'a> {
+    Object(BTreeSet<Cow<'a, str>>),
+    Array,
+}
+
+impl Level<'_> {
+    fn end(&self) -> u8 {
+        match self {
+            Self::Object(_) => b'}',
+            Self::Array => b']',
+        }
+    }
+}
+
+#[cold]
+fn twice(key: Text<'_>) -> Reject {
+    Reject::invalid(format!("key {key:?} comes twice"))
+}
+
+/// Equality with a key known at compile time: the loop unrolls into a few words.
+#[inline]
+fn equal<const N: usize>(bytes: &[u8], key: &[u8; N]) -> bool {
+    if N < 8 || bytes.len() != N {
+        return bytes == key;
+    }
+    let mut different = 0;
+    for at in (0..N - 7).step_by(8) {
+        different |= word(bytes, at) ^ word(key, at);
+    }
+    different | (word(bytes, N - 8) ^ word(key, N - 8)) == 0
+}
+
+/// The first quote, backslash or control character at or after `at`; the length if there is none.
+#[inline]
+fn special(bytes: &[u8], mut at: usize) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = ONES << 7;
+    while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
+        let word = u64::from_le_bytes(*chunk);
+        // A byte's high bit comes up where it is below 0x20 or zero after the xor. Borrows can raise wrong bits only
+        // above a right one, and bytes from 0x80 on are masked out: the lowest bit is always right.
+        let quote = word ^ (ONES * 0x22);
+        let slash = word ^ (ONES * 0x5C);
+        let hits = (word.wrapping_sub(ONES * 0x20) | quote.wrapping_sub(ONES) | slash.wrapping_sub(ONES)) & !word & HIGHS;
+        if hits != 0 {
+            return at + (hits.trailing_zeros() >> 3) as usize;
+        }
+        at += 8;
+    }
+    let rest = bytes.get(at..).unwrap_or_default();
+    at + rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)).unwrap_or(rest.len())
+}
