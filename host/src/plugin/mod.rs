@@ -1,1 +1,30 @@
-//! The plugin door.
+//! Plugins: WebAssembly components behind the pipeline's ports. The only room that knows wasmtime.
+//!
+//! [`Runtime::load`] reads, compiles and checks a file; [`Component`] makes parsers, aggregates and generators of it,
+//! each with a store of its own, a deadline on every call and a limit on memory. A guest is hostile until its answer
+//! has been checked: whatever it does becomes an [`Error`] before the start, or a
+//! [`Fault`](wasmill_pipeline::plugin::Fault) afterwards.
+
+mod aggregate;
+mod bindings;
+mod cache;
+mod component;
+mod description;
+mod error;
+mod generator;
+mod instance;
+mod lift;
+mod limits;
+mod log;
+mod lower;
+mod parser;
+mod runtime;
+#[cfg(test)]
+mod tests;
+
+pub use component::{Component, World};
+pub use description::{Description, PARSER_INPUTS};
+pub use error::Error;
+pub use generator::{Generated, Generator};
+pub use limits::Limits;
+pub use runtime::Runtime;

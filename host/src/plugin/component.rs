@@ -1,0 +1,327 @@
+//! A component that was read, compiled and checked: ready to be instantiated any number of times.
+
+use super::aggregate::WasmAggregate;
+use super::bindings::aggregate_world::AggregatePluginPre;
+use super::bindings::generator_world::GeneratorPluginPre;
+use super::bindings::parser_world::ParserPluginPre;
+use super::bindings::wit_log;
+use super::generator::{Generator, WasmGenerator};
+use super::instance::Context;
+use super::parser::WasmParser;
+use super::{Description, Error, Runtime};
+use sha2::{Digest as _, Sha256};
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use wasmill_pipeline::plugin::{Aggregate, Parser};
+use wasmtime::component::{Component as Compiled, HasSelf, InstancePre, Linker};
+
+/// What a plugin may import, and get. `wasi:*` it may import, but every call of it traps.
+pub(super) const ALLOWED_IMPORTS: [&str; 2] = ["wasmill:plugin/log@0.1.0", "wasmill:plugin/types@0.1.0"];
+/// What every interface of the contract starts with, whatever its version.
+const CONTRACT: &str = "wasmill:plugin/";
+/// What is denied rather than refused: standard libraries drag it in, and mostly never call it.
+const DENIED: &str = "wasi:";
+/// The largest file: a thousand times the size of a typical plugin.
+const MAX_FILE_BYTES: u64 = 128 << 20;
+/// How every WebAssembly file starts.
+const WASM_MAGIC: &[u8] = b"\0asm";
+/// The four bytes after the magic in a core module; a component has others.
+const CORE_VERSION: &[u8] = &[1, 0, 0, 0];
+
+/// The worlds of the contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum World {
+    /// Records in, rows out.
+    Parser,
+    /// Rows in, groups out.
+    Aggregate,
+    /// Nothing in, records out.
+    Generator,
+}
+
+impl World {
+    /// The interface that a component of this world exports, with its version.
+    pub fn interface(self) -> &'static str {
+        match self {
+            Self::Parser => "wasmill:plugin/parser@0.1.0",
+            Self::Aggregate => "wasmill:plugin/aggregate@0.1.0",
+            Self::Generator => "wasmill:plugin/generator@0.1.0",
+        }
+    }
+
+    /// The same without its version, with the `@`.
+    fn unversioned(self) -> &'static str {
+        let interface = self.interface();
+        interface.find('@').map_or(interface, |at| &interface[..=at])
+    }
+}
+
+impl std::fmt::Display for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Parser => "a parser",
+            Self::Aggregate => "an aggregate",
+            Self::Generator => "a generator",
+        })
+    }
+}
+
+/// The SHA-256 of a component's file; shown as 64 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Digest([u8; 32]);
+
+impl Digest {
+    fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for Digest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// A checked component. Clones share the compiled code.
+#[derive(Clone)]
+pub struct Component(Arc<Inner>);
+
+struct Inner {
+    runtime: Arc<Runtime>,
+    name: Arc<str>,
+    path: PathBuf,
+    world: World,
+    digest: String,
+    stubbed_imports: Vec<String>,
+    from_cache: bool,
+    load_time: Duration,
+    exports: Exports,
+}
+
+/// The component linked against its few imports, as the world it was checked for.
+pub(super) enum Exports {
+    Parser(ParserPluginPre<Context>),
+    Aggregate(AggregatePluginPre<Context>),
+    Generator(GeneratorPluginPre<Context>),
+}
+
+impl Component {
+    pub(super) fn load(runtime: &Arc<Runtime>, name: &str, path: &Path, world: World) -> Result<Self, Error> {
+        let began = Instant::now();
+        let bytes = read(path)?;
+        check_header(path, &bytes)?;
+        let digest = Digest::of(&bytes);
+        let cached = runtime.cache().and_then(|cache| cache.get(runtime.engine(), &digest));
+        let from_cache = cached.is_some();
+        let compiled = match cached {
+            Some(compiled) => compiled,
+            None => Compiled::from_binary(runtime.engine(), &bytes)
+                .map_err(|source| Error::Invalid { path: path.to_owned(), source })?,
+        };
+        check_world(runtime, &compiled, path, world)?;
+        let stubbed_imports = check_imports(runtime, &compiled, path)?;
+        let exports = link(runtime, &compiled, world).map_err(|source| Error::Shape {
+            path: path.to_owned(),
+            wanted: world,
+            source,
+        })?;
+        if let Some(cache) = runtime.cache()
+            && !from_cache
+        {
+            cache.put(&digest, &compiled);
+        }
+        Ok(Self(Arc::new(Inner {
+            runtime: runtime.clone(),
+            name: name.into(),
+            path: path.to_owned(),
+            world,
+            digest: digest.to_string(),
+            stubbed_imports,
+            from_cache,
+            load_time: began.elapsed(),
+            exports,
+        })))
+    }
+
+    /// What the pipeline file calls it.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// The file it came from.
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
+
+    /// The world it was checked for.
+    pub fn world(&self) -> World {
+        self.0.world
+    }
+
+    /// The SHA-256 of its file, 64 hexadecimal digits.
+    pub fn digest(&self) -> &str {
+        &self.0.digest
+    }
+
+    /// The `wasi:*` interfaces it imports; any call of them traps.
+    pub fn stubbed_imports(&self) -> &[String] {
+        &self.0.stubbed_imports
+    }
+
+    /// Whether its compiled code came from the cache.
+    pub fn from_cache(&self) -> bool {
+        self.0.from_cache
+    }
+
+    /// How long it took to read, to compile or take from the cache, and to check.
+    pub fn load_time(&self) -> Duration {
+        self.0.load_time
+    }
+
+    /// A parser with this configuration (JSON). `topic` is the one whose records it will get. With `wanted`, it makes
+    /// only those columns, and its event time if it has one.
+    ///
+    /// # Errors
+    /// When the plugin refuses its configuration, fails, describes itself against the contract, wants an input that
+    /// does not exist, or does not make a wanted column; or when the component is of another world.
+    pub fn parser(&self, config_json: &str, topic: &str, wanted: Option<&[&str]>) -> Result<Box<dyn Parser>, Error> {
+        Ok(Box::new(WasmParser::new(self, config_json, topic, wanted)?))
+    }
+
+    /// An aggregate with this configuration (JSON), empty. Once it faults, every later call answers the same fault:
+    /// make another one and restore its state.
+    ///
+    /// # Errors
+    /// As for [`Self::parser`].
+    pub fn aggregate(&self, config_json: &str) -> Result<Box<dyn Aggregate>, Error> {
+        Ok(Box::new(WasmAggregate::new(self, config_json)?))
+    }
+
+    /// A generator with this configuration (JSON) and seed.
+    ///
+    /// # Errors
+    /// As for [`Self::parser`].
+    pub fn generator(&self, config_json: &str, seed: u64) -> Result<Box<dyn Generator>, Error> {
+        Ok(Box::new(WasmGenerator::new(self, config_json, seed)?))
+    }
+
+    /// What the plugin says of itself with this configuration, checked, for people to read.
+    ///
+    /// # Errors
+    /// As for [`Self::parser`].
+    pub fn describe(&self, config_json: &str) -> Result<Description, Error> {
+        match self.0.world {
+            World::Parser => WasmParser::describe(self, config_json),
+            World::Aggregate => WasmAggregate::describe(self, config_json),
+            World::Generator => {
+                WasmGenerator::new(self, config_json, 0)?;
+                Ok(Description::Generator)
+            }
+        }
+    }
+
+    pub(super) fn runtime(&self) -> &Runtime {
+        &self.0.runtime
+    }
+
+    pub(super) fn shared_name(&self) -> Arc<str> {
+        self.0.name.clone()
+    }
+
+    pub(super) fn exports(&self) -> &Exports {
+        &self.0.exports
+    }
+
+    pub(super) fn shape_error(&self, source: wasmtime::Error) -> Error {
+        Error::Shape { path: self.0.path.clone(), wanted: self.0.world, source }
+    }
+
+    pub(super) fn world_error(&self, wanted: World) -> Error {
+        Error::World { path: self.0.path.clone(), has: self.0.world.interface().to_owned(), wanted }
+    }
+
+    pub(super) fn description_error(&self, message: String) -> Error {
+        Error::Description { plugin: self.name().to_owned(), message }
+    }
+
+    pub(super) fn refused(&self, message: &str) -> Error {
+        Error::Refused { plugin: self.name().to_owned(), message: super::log::printable(message) }
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    let unreadable = |source| Error::Unreadable { path: path.to_owned(), source };
+    // Asked before opening: opening a pipe would wait for its writer.
+    if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err(Error::NotAFile { path: path.to_owned() });
+    }
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(unreadable)?;
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(Error::TooLarge { path: path.to_owned(), limit_bytes: MAX_FILE_BYTES });
+    }
+    Ok(bytes)
+}
+
+fn check_header(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    match bytes.strip_prefix(WASM_MAGIC) {
+        None => Err(Error::NotWebAssembly { path: path.to_owned(), start: bytes.iter().take(8).copied().collect() }),
+        Some(rest) if rest.starts_with(CORE_VERSION) => Err(Error::CoreModule { path: path.to_owned() }),
+        Some(_) => Ok(()),
+    }
+}
+
+fn check_world(runtime: &Runtime, compiled: &Compiled, path: &Path, wanted: World) -> Result<(), Error> {
+    let ty = compiled.component_type();
+    let exports: Vec<&str> = ty.exports(runtime.engine()).map(|(name, _)| name).collect();
+    if exports.contains(&wanted.interface()) {
+        return Ok(());
+    }
+    let path = path.to_owned();
+    if let Some(has) = exports.iter().find(|name| name.starts_with(wanted.unversioned())) {
+        return Err(Error::Version { path, has: (*has).to_owned(), wanted });
+    }
+    let ours: Vec<&str> = exports.iter().filter(|name| name.starts_with(CONTRACT)).copied().collect();
+    let has = match (ours.is_empty(), exports.is_empty()) {
+        (false, _) => ours.join(", "),
+        (true, false) => super::log::printable(&exports.join(", ")),
+        (true, true) => "nothing".to_owned(),
+    };
+    Err(Error::World { path, has, wanted })
+}
+
+/// The imports that will be denied when called.
+fn check_imports(runtime: &Runtime, compiled: &Compiled, path: &Path) -> Result<Vec<String>, Error> {
+    let ty = compiled.component_type();
+    let (denied, others): (Vec<&str>, Vec<&str>) = ty
+        .imports(runtime.engine())
+        .map(|(name, _)| name)
+        .filter(|name| !ALLOWED_IMPORTS.contains(name))
+        .partition(|name| name.starts_with(DENIED));
+    if others.is_empty() {
+        Ok(denied.into_iter().map(str::to_owned).collect())
+    } else {
+        let imports = others.into_iter().map(super::log::printable).collect();
+        Err(Error::Imports { path: path.to_owned(), imports })
+    }
+}
+
+fn link(runtime: &Runtime, compiled: &Compiled, world: World) -> wasmtime::Result<Exports> {
+    let mut linker = Linker::<Context>::new(runtime.engine());
+    wit_log::add_to_linker::<_, HasSelf<_>>(&mut linker, |context| context)?;
+    linker.define_unknown_imports_as_traps(compiled)?;
+    let pre: InstancePre<Context> = linker.instantiate_pre(compiled)?;
+    Ok(match world {
+        World::Parser => Exports::Parser(ParserPluginPre::new(pre)?),
+        World::Aggregate => Exports::Aggregate(AggregatePluginPre::new(pre)?),
+        World::Generator => Exports::Generator(GeneratorPluginPre::new(pre)?),
+    })
+}

@@ -1,0 +1,1 @@
+//! Facts about guests that keep the contract, and about those that do not.
