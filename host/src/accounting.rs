@@ -86,7 +86,9 @@ impl Totals {
         let dead = self.all_dead_letters();
         if self.records != self.parsed + self.filtered + dead {
             let (records, parsed, filtered) = (self.records, self.parsed, self.filtered);
-            mistakes.push(format!("records read {records} are not parsed {parsed} + filtered {filtered} + dead letters {dead}"));
+            mistakes.push(format!(
+                "records read {records} are not parsed {parsed} + filtered {filtered} + dead letters {dead}"
+            ));
         }
         for (name, totals) in &self.aggregates {
             if self.rows != totals.counted + totals.late {

@@ -113,8 +113,7 @@ impl Assembly {
         let full_plan = Plan::new(&spec, topic, full.description(), &descriptions, workers).map_err(sentences)?;
         let wanted = config.raw.is_none().then(|| used_columns(&full_plan));
         let names: Option<Vec<&str>> = wanted.as_ref().map(|names| names.iter().map(String::as_str).collect());
-        let projected =
-            parser.parser(&parser_config, topic, names.as_deref()).map_err(|error| vec![chain(&error)])?;
+        let projected = parser.parser(&parser_config, topic, names.as_deref()).map_err(|error| vec![chain(&error)])?;
         let plan = Plan::new(&spec, topic, projected.description(), &descriptions, workers).map_err(sentences)?;
         let (outputs, output_specs) = lay_out(config, &plan, parser.digest());
         Ok(Self {
@@ -151,7 +150,9 @@ impl Assembly {
         let aggregate = |a: &wasmill_pipeline::plan::AggregatePlan| {
             let window = match a.spec.window {
                 Window::Tumbling { size_us, offset_us } => format!("tumbling {size_us}us +{offset_us}"),
-                Window::Sliding { size_us, slide_us, offset_us } => format!("sliding {size_us}us/{slide_us} +{offset_us}"),
+                Window::Sliding { size_us, slide_us, offset_us } => {
+                    format!("sliding {size_us}us/{slide_us} +{offset_us}")
+                }
                 Window::Session { gap_us } => format!("session {gap_us}us"),
             };
             let keys: Vec<String> =

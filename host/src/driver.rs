@@ -465,7 +465,8 @@ impl Driver {
         standing.counted = shards.iter().map(|s| s.counted_rows()).collect();
         standing.closed = shards.iter().map(|s| s.closed_rows()).collect();
         standing.open_groups = shards.iter().map(|s| s.open_groups() as u64).collect();
-        let partition = |(p, lane): (i32, &wasmill_pipeline::lane::Lane)| (p, (lane.next_offset(), self.source.high(p)));
+        let partition =
+            |(p, lane): (i32, &wasmill_pipeline::lane::Lane)| (p, (lane.next_offset(), self.source.high(p)));
         standing.partitions = self.worker.lanes().map(partition).collect();
     }
 }

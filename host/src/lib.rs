@@ -2,12 +2,19 @@
 //!
 //! This crate holds the doors to the world, a folder each; the way of the data is the `wasmill-pipeline` crate.
 
+pub mod accounting;
 pub mod admin;
+pub mod assembly;
 pub mod cli;
+pub mod clock;
 pub mod config;
+pub mod coordinator;
+pub mod driver;
 pub mod generate;
 pub mod kafka;
 pub mod plugin;
+pub mod run;
 pub mod sink;
 pub mod store;
+pub mod tap;
 pub mod telemetry;

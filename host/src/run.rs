@@ -189,7 +189,10 @@ impl Attempt<'_> {
         if let Some(manifest) = manifest {
             let corrupt = |what: &str, error: serde_json::Error| {
                 let checkpoint = manifest.checkpoint;
-                Failure::new(Class::Corrupt, anyhow!("{what} of the checkpoint cannot be read checkpoint={checkpoint}: {error}"))
+                Failure::new(
+                    Class::Corrupt,
+                    anyhow!("{what} of the checkpoint cannot be read checkpoint={checkpoint}: {error}"),
+                )
             };
             let finished: Vec<sink::StagedFile> =
                 serde_json::from_value(manifest.files.clone()).map_err(|e| corrupt("files", e))?;
@@ -281,8 +284,13 @@ impl Attempt<'_> {
         for ((number, source), inbox) in sources.into_iter().enumerate().zip(inboxes) {
             let (command, orders) = unbounded();
             commands.push(command);
-            let wires =
-                Wires { commands: orders, inbox, peers: peers.clone(), wakers: wakers.clone(), reports: reports_in.clone() };
+            let wires = Wires {
+                commands: orders,
+                inbox,
+                peers: peers.clone(),
+                wakers: wakers.clone(),
+                reports: reports_in.clone(),
+            };
             let mut worker = self.worker(number)?;
             for (&partition, &(offset, watermark)) in &beginning.partitions {
                 if worker_of(partition, workers) == number {
@@ -333,10 +341,7 @@ impl Attempt<'_> {
     }
 
     fn worker(&self, number: usize) -> Result<Worker, Failure> {
-        let (parser, aggregates) = self
-            .assembly
-            .instances()
-            .map_err(|error| Failure::new(Class::Plugin, error))?;
+        let (parser, aggregates) = self.assembly.instances().map_err(|error| Failure::new(Class::Plugin, error))?;
         Ok(Worker::new(self.assembly.plan.clone(), number, parser, aggregates))
     }
 
@@ -352,7 +357,8 @@ impl Attempt<'_> {
         generation: u64,
     ) -> Result<Driver, Failure> {
         let naming = FileNaming { run: self.file_run(), generation, worker: number };
-        let digests = self.assembly.digests().into_iter().map(|(name, digest)| (format!("wasmill.plugin.{name}"), digest));
+        let digests =
+            self.assembly.digests().into_iter().map(|(name, digest)| (format!("wasmill.plugin.{name}"), digest));
         let provenance: Vec<(String, String)> = digests.collect();
         let writers = Writers::new(&self.assembly.output_specs, &self.options.output_root, naming, &provenance)?;
         let idle_timeout = self.options.time.idle_timeout_us.map(|us| Duration::from_micros(us.unsigned_abs()));
@@ -412,4 +418,3 @@ fn spawn(driver: Driver) -> Result<JoinHandle<()>, Failure> {
         .context("a thread cannot be started")
         .map_err(|error| Failure { class: Class::Unavailable, error })
 }
-

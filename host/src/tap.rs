@@ -65,7 +65,9 @@ impl Taps {
             .collect();
         let lines: Vec<String> = (0..count)
             .map(|row| {
-                let values = columns.iter().map(|(name, column)| format!("{name}={}", printable(&column.value(row).to_string())));
+                let values = columns
+                    .iter()
+                    .map(|(name, column)| format!("{name}={}", printable(&column.value(row).to_string())));
                 format!("{name} {}", values.collect::<Vec<_>>().join(" "))
             })
             .collect();
@@ -98,8 +100,11 @@ impl Taps {
 
 /// Without control characters, which could play tricks on the terminal, and not too long.
 fn printable(text: &str) -> String {
-    let mut out: String =
-        text.chars().take(LONGEST).flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect();
+    let mut out: String = text
+        .chars()
+        .take(LONGEST)
+        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
+        .collect();
     if text.chars().nth(LONGEST).is_some() {
         out.push('…');
     }

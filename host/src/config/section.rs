@@ -65,7 +65,12 @@ impl<'a> Section<'a> {
     }
 
     /// The value of `key`, which must be there; `example` is what would be right.
-    pub(super) fn required<T: Default>(&mut self, key: &'static str, example: &str, read: impl Fn(&Node) -> Read<T>) -> T {
+    pub(super) fn required<T: Default>(
+        &mut self,
+        key: &'static str,
+        example: &str,
+        read: impl Fn(&Node) -> Read<T>,
+    ) -> T {
         let before = self.notes.mistakes.borrow().0.len();
         let value = self.optional(key, read);
         let broken = self.node(key).is_some_and(|node| matches!(node.value, Value::Broken));
@@ -95,9 +100,13 @@ impl<'a> Section<'a> {
         let Some(node) = self.node(key) else { return Vec::new() };
         let (path, notes) = (self.path_of(key), self.notes);
         let one = |item: &'a Node| match &item.value {
-            Value::Table(table) => {
-                Some(Section { path: path.clone(), place: item.place.clone(), table: Some(table), known: Vec::new(), notes })
-            }
+            Value::Table(table) => Some(Section {
+                path: path.clone(),
+                place: item.place.clone(),
+                table: Some(table),
+                known: Vec::new(),
+                notes,
+            }),
             _ => None,
         };
         let sections = match &node.value {
@@ -137,10 +146,13 @@ impl<'a> Section<'a> {
             if self.known.contains(&key.as_str()) {
                 continue;
             }
-            self.note(key, match closest(key, self.known.iter().copied()) {
-                Some(meant) => format!("unknown key; did you mean {meant}?"),
-                None => format!("unknown key; there are {}", self.known.join(", ")),
-            });
+            self.note(
+                key,
+                match closest(key, self.known.iter().copied()) {
+                    Some(meant) => format!("unknown key; did you mean {meant}?"),
+                    None => format!("unknown key; there are {}", self.known.join(", ")),
+                },
+            );
         }
     }
 

@@ -12,7 +12,7 @@ use super::lock;
 use super::manifest::{FORMAT, Manifest, SegmentRef};
 use super::merge::{self, Deletes, plan_merge};
 use super::segment;
-use super::state::StateDelta;
+use wasmill_pipeline::state::delta::StateDelta;
 
 /// A checkpoint folder that this process alone may write to, as long as the value lives.
 ///
@@ -92,7 +92,7 @@ impl LocalStore {
     /// # Errors
     /// [`Error::Io`]; [`Error::Bug`] when a delta's states are not one per put.
     pub fn write_segment(&self, checkpoint: u64, deltas: &[StateDelta]) -> Result<SegmentRef, Error> {
-        if let Some(delta) = deltas.iter().find(|delta| !delta.is_consistent()) {
+        if let Some(delta) = deltas.iter().find(|delta| !has_a_state_per_put(delta)) {
             return Err(Error::Bug(format!("a delta of {:?} has not one state per put", delta.aggregate)));
         }
         let number = self.next_segment.fetch_add(1, Ordering::Relaxed);
@@ -234,6 +234,12 @@ impl LocalStore {
         }
     }
 }
+
+/// Whether there is exactly one state per put.
+fn has_a_state_per_put(delta: &StateDelta) -> bool {
+    delta.puts.len() == delta.states.len() && delta.states.null_count() == 0
+}
+
 
 /// The newest checkpoint in a folder, looked at without the lock: for commands that only show it.
 ///

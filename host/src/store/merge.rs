@@ -7,7 +7,7 @@ use arrow_array::builder::BinaryBuilder;
 
 use super::manifest::SegmentRef;
 use super::segment::{Block, Put};
-use super::state::{GroupId, GroupState, StateDelta};
+use wasmill_pipeline::state::delta::{GroupEntry, GroupId, StateDelta};
 
 /// Up to this many segments are left alone: recovery reads them all in one go, and opening a file costs little.
 const FEW_SEGMENTS: usize = 16;
@@ -116,7 +116,7 @@ fn put_delta(aggregate: &str, state_version: u32, puts: &[(u32, Put<'_>)]) -> St
     for (_, put) in puts {
         states.append_value(put.state);
         let id = GroupId { start_us: put.start_us, key: put.key.to_vec() };
-        ids.push(GroupState { id, last_us: put.last_us });
+        ids.push(GroupEntry { id, last_us: put.last_us });
     }
     StateDelta { puts: ids, states: states.finish(), ..StateDelta::new(aggregate, state_version) }
 }
@@ -139,7 +139,7 @@ pub(super) mod tests {
                 state_version,
                 deletes,
                 states: BinaryArray::from_iter_values(puts.values().map(|(_, state)| state)),
-                puts: puts.into_iter().map(|(id, (last_us, _))| GroupState { id, last_us }).collect(),
+                puts: puts.into_iter().map(|(id, (last_us, _))| GroupEntry { id, last_us }).collect(),
             },
         )
     }

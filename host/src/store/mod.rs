@@ -17,10 +17,8 @@ mod lock;
 mod manifest;
 mod merge;
 mod segment;
-mod state;
 
 pub use error::Error;
 pub use local::{LocalStore, latest_in};
 pub use manifest::{FORMAT, Manifest, PartitionState, SegmentRef};
 pub use merge::plan_merge;
-pub use state::{GroupId, GroupState, StateDelta};

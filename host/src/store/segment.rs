@@ -16,7 +16,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use super::error::Error;
 use super::manifest::FORMAT;
-use super::state::StateDelta;
+use wasmill_pipeline::state::delta::StateDelta;
 
 const MAGIC: &[u8; 16] = b"wasmill segment\n";
 

@@ -112,7 +112,7 @@ macro_rules! export_generator {
                 }
             }
 
-            $crate::bindings::generator::export_generator_world!(Component with_types_in $crate::bindings::generator);
+    $crate::bindings::generator::export_generator_world!(Component with_types_in $crate::bindings::generator);
         };
     };
 }

@@ -211,10 +211,9 @@ fn append(to: &mut Vec<u8>, value: &[u8]) {
     let words = match n {
         0 => return,
         // Overlapping reads: where they overlap they hold the same bytes, so `|` puts them together.
-        1..4 => [
-            u64::from(rest[0]) | u64::from(rest[n / 2]) << (8 * (n / 2)) | u64::from(rest[n - 1]) << (8 * (n - 1)),
-            0,
-        ],
+        1..4 => {
+            [u64::from(rest[0]) | u64::from(rest[n / 2]) << (8 * (n / 2)) | u64::from(rest[n - 1]) << (8 * (n - 1)), 0]
+        }
         4..=8 => [u64::from(half(rest, 0)) | u64::from(half(rest, n - 4)) << (8 * (n - 4)), 0],
         9..16 => [word(rest, 0), word(rest, n - 8) >> (8 * (16 - n))],
         _ => return to.extend_from_slice(rest),

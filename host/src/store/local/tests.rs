@@ -1,10 +1,10 @@
 use super::super::manifest::tests::manifest;
 use super::super::merge::tests::{arbitrary_deltas, replay};
-use super::super::state::{GroupId, GroupState};
 use super::*;
 use arrow_array::BinaryArray;
 use proptest::prelude::*;
 use wasmill_pipeline::error::Class;
+use wasmill_pipeline::state::delta::{GroupEntry, GroupId};
 
 fn open(dir: &Path) -> LocalStore {
     LocalStore::open(dir, &mut |_| ControlFlow::Break(())).unwrap()
@@ -15,7 +15,7 @@ fn id(start_us: i64, key: &str) -> GroupId {
 }
 
 fn put(start_us: i64, key: &str, state: &str) -> StateDelta {
-    let puts = vec![GroupState { id: id(start_us, key), last_us: start_us + 1 }];
+    let puts = vec![GroupEntry { id: id(start_us, key), last_us: start_us + 1 }];
     StateDelta { puts, states: BinaryArray::from_iter_values([state]), ..StateDelta::new("sessions", 1) }
 }
 
