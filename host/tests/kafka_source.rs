@@ -35,11 +35,11 @@ fn producer(settings: &Settings) -> Producer {
     Producer::new(&settings, 0, |_| {}).unwrap()
 }
 
-/// Writes the numbers `from..to` to a partition, number n at time 1000 n ms.
+/// Writes the numbers `from..to` to a partition, number n at time 1000 (n + 1) ms.
 fn write(producer: &Producer, partition: i32, from: i64, to: i64) {
     for n in from..to {
         let value = n.to_string();
-        assert!(producer.send(Some(partition), None, Some(value.as_bytes()), 1000 * n, PATIENCE).unwrap());
+        assert!(producer.send(Some(partition), None, Some(value.as_bytes()), 1000 * (n + 1), PATIENCE).unwrap());
     }
     assert!(producer.flush(PATIENCE));
     assert_eq!(producer.delivered().failed, 0);
@@ -280,8 +280,8 @@ fn starts_by_time_and_offsets(broker: &RealKafka) {
     let next = |start: &str| admin.start_offsets(&start.parse::<Start>().unwrap(), &[0, 1]).unwrap();
     assert_eq!(next("earliest"), BTreeMap::from([(0, 0), (1, 0)]));
     assert_eq!(next("latest"), BTreeMap::from([(0, 100), (1, 50)]));
-    assert_eq!(next("timestamp:1970-01-01T00:01:00Z"), BTreeMap::from([(0, 60), (1, 50)]));
-    assert_eq!(next("timestamp:1970-01-01T00:00:29.999500Z"), BTreeMap::from([(0, 30), (1, 30)]));
+    assert_eq!(next("timestamp:1970-01-01T00:01:00Z"), BTreeMap::from([(0, 59), (1, 50)]));
+    assert_eq!(next("timestamp:1970-01-01T00:00:29.999500Z"), BTreeMap::from([(0, 29), (1, 29)]));
     assert_eq!(next("offsets:0=7,1=-1"), BTreeMap::from([(0, 7), (1, 50)]));
 }
 

@@ -167,7 +167,7 @@ impl Producer {
     /// taken: on `false` the same record may be offered again, as after a look at a cancel flag.
     ///
     /// `partition` = `None`: by the key's hash, as Java's producer does, or any where there is no key. `time_ms`:
-    /// the record's timestamp, ms since the Unix epoch.
+    /// the record's timestamp, ms since the Unix epoch; 0 = now, as librdkafka has it.
     ///
     /// # Errors
     /// `Refused` where the record as such cannot be sent (too large); `Fatal` where the client gave up.
