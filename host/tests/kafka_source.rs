@@ -1,4 +1,5 @@
 //! What a source gives: on the embedded broker, and on a real one what only a broker does.
+#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "helpers of tests are tests")]
 
 #[path = "support/kafka.rs"]
 mod kafka_support;

@@ -247,7 +247,7 @@ impl ProducerContext for Deliveries {
         match result {
             Ok(record) => {
                 let count = self.acked.fetch_add(1, Ordering::Relaxed) + 1;
-                if self.ack_every > 0 && count % self.ack_every == 0 {
+                if self.ack_every > 0 && count.is_multiple_of(self.ack_every) {
                     let ack = Ack { topic: record.topic(), partition: record.partition(), offset: record.offset() };
                     (self.on_ack)(ack);
                 }
