@@ -187,7 +187,8 @@ impl Source {
         self.preferred.extend_from_slice(partitions);
     }
 
-    /// Stops fetching these partitions; what is held ready of them waits.
+    /// Stops reading and fetching these partitions. What was held ready of them is fetched again on `resume`, so this
+    /// is for long rests; a worker that is merely busy just does not poll, for what is held ready is bounded.
     ///
     /// # Errors
     /// `Fatal` where librdkafka refuses.

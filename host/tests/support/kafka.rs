@@ -26,7 +26,7 @@ impl RealKafka {
             if output.status.success() {
                 return Some(broker);
             }
-            message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            String::from_utf8_lossy(&output.stderr).trim().clone_into(&mut message);
         }
         assert!(std::env::var_os("CI").is_none(), "a real broker is needed: {message}");
         println!("left out, no real broker: {message}");
