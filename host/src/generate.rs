@@ -209,8 +209,7 @@ impl Run<'_, '_> {
         (self.tell)(&format!("{}{of} records, {rate:.0} a second", self.report.records));
     }
 
-    /// Waits until everything is delivered; a second request to stop cannot be told from the first, so that a broker
-    /// which is away is waited for, and said so, only until a stop.
+    /// Waits until everything is delivered: as long as it takes, but no more than five seconds once stopped.
     fn finish(mut self) -> Result<Report, Error> {
         match self.destination {
             Destination::Lines(out) => out.flush()?,

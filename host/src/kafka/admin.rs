@@ -181,8 +181,8 @@ impl Admin {
             Start::Latest => return self.end_offsets(partitions),
             Start::Timestamp(time_us) => {
                 // Kafka's times are whole ms: the first that is not before this instant.
-                let time_ms = time_us.div_euclid(1000) + i64::from(time_us.rem_euclid(1000) != 0);
-                return self.offsets_for_time(partitions, time_ms);
+                let first_ms = time_us.div_euclid(1000) + i64::from(time_us.rem_euclid(1000) != 0);
+                return self.offsets_for_time(partitions, first_ms);
             }
             Start::Offsets(given) => given,
         };

@@ -72,10 +72,10 @@ impl EmbeddedBroker {
     /// Cuts every connection and takes no new one, or takes connections again. What it holds stays.
     pub fn set_reachable(&self, reachable: bool) {
         let (done, wait) = sync_channel(1);
-        if let Some(orders) = &self.orders {
-            if orders.send(Order::Reachable(reachable, done)).is_ok() {
-                let _ = wait.recv();
-            }
+        if let Some(orders) = &self.orders
+            && orders.send(Order::Reachable(reachable, done)).is_ok()
+        {
+            let _ = wait.recv();
         }
     }
 }

@@ -15,6 +15,7 @@ mod bell;
 mod context;
 mod embedded;
 mod error;
+mod feed;
 mod producer;
 mod settings;
 mod source;

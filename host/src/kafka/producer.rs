@@ -167,7 +167,7 @@ impl Producer {
     /// taken: on `false` the same record may be offered again, as after a look at a cancel flag.
     ///
     /// `partition` = `None`: by the key's hash, as Java's producer does, or any where there is no key. `time_ms`:
-    /// the record's timestamp, ms since the Unix epoch.
+    /// the record's timestamp, ms since the Unix epoch; 0 = now, as librdkafka has it.
     ///
     /// # Errors
     /// `Refused` where the record as such cannot be sent (too large); `Fatal` where the client gave up.
@@ -247,7 +247,7 @@ impl ProducerContext for Deliveries {
         match result {
             Ok(record) => {
                 let count = self.acked.fetch_add(1, Ordering::Relaxed) + 1;
-                if self.ack_every > 0 && count % self.ack_every == 0 {
+                if self.ack_every > 0 && count.is_multiple_of(self.ack_every) {
                     let ack = Ack { topic: record.topic(), partition: record.partition(), offset: record.offset() };
                     (self.on_ack)(ack);
                 }

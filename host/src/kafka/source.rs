@@ -1,14 +1,14 @@
 //! Reads records of the partitions of one worker, a batch of one partition at a time.
 
-use super::batch::{BatchBuilder, Limits};
+use super::batch::Limits;
 use super::bell::{Bell, Waker};
 use super::context::Context;
+use super::feed::{Feed, State};
 use super::{Error, Result, Settings};
 use rdkafka::config::FromClientConfigAndContext;
-use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,6 +32,7 @@ const PREFETCH_RECORDS: usize = 100_000;
 
 /// What a call to [`Source::poll`] found.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, taken apart at once")]
 pub enum Poll {
     /// Records of one partition, at least one.
     Batch(RawBatch),
@@ -69,32 +70,6 @@ pub struct Source {
     topic: String,
     commits: bool,
     served: Option<Instant>,
-}
-
-/// One partition.
-struct Feed {
-    partition: i32,
-    queue: PartitionQueue<Context>,
-    /// The next offset.
-    next: i64,
-    at_end: bool,
-    paused: bool,
-    state: State,
-    /// Why the broker gives nothing of this partition.
-    trouble: Option<String>,
-    /// Bytes of a batch to make room for: what the last one had.
-    expected_bytes: usize,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Reading,
-    /// The broker does not have the next offset; asked again at this time.
-    OutOfRange(Option<Instant>),
-    /// Data loss was told: waits for `skip_to`.
-    Lost,
-    /// To be fetched again from the next offset.
-    Stale,
 }
 
 impl Source {
@@ -212,7 +187,8 @@ impl Source {
         self.preferred.extend_from_slice(partitions);
     }
 
-    /// Stops fetching these partitions; what is held ready of them waits.
+    /// Stops reading and fetching these partitions. What was held ready of them is fetched again on `resume`, so this
+    /// is for long rests; a worker that is merely busy just does not poll, for what is held ready is bounded.
     ///
     /// # Errors
     /// `Fatal` where librdkafka refuses.
@@ -290,16 +266,7 @@ impl Source {
                 .ok_or_else(|| Error::Fatal(format!("no queue for a partition: partition={partition}")))?;
             let bell = Arc::clone(&self.bell);
             queue.set_nonempty_callback(move || bell.ring());
-            self.feeds.push(Feed {
-                partition,
-                queue,
-                next,
-                at_end: false,
-                paused: false,
-                state: State::Reading,
-                trouble: None,
-                expected_bytes: 0,
-            });
+            self.feeds.push(Feed::new(partition, queue, next));
         }
         self.consumer.incremental_assign(&self.list_at(assignment)).map_err(fatal)
     }
@@ -332,10 +299,10 @@ impl Source {
     fn look(&mut self, limits: Limits, now: Instant) -> Result<Option<Poll>> {
         for place in 0..self.preferred.len() {
             let partition = self.preferred[place];
-            if let Some(index) = self.feeds.iter().position(|feed| feed.partition == partition) {
-                if let Some(found) = self.look_at(index, limits, now)? {
-                    return Ok(Some(found));
-                }
+            if let Some(index) = self.feeds.iter().position(|feed| feed.partition == partition)
+                && let Some(found) = self.look_at(index, limits, now)?
+            {
+                return Ok(Some(found));
             }
         }
         let feeds = self.feeds.len();
@@ -357,10 +324,10 @@ impl Source {
         if feed.paused {
             return Ok(None);
         }
-        if feed.state == State::Reading {
-            if let Some(batch) = feed.read(limits)? {
-                return Ok(Some(Poll::Batch(batch)));
-            }
+        if feed.state == State::Reading
+            && let Some(batch) = feed.read(limits)?
+        {
+            return Ok(Some(Poll::Batch(batch)));
         }
         match feed.state {
             State::Reading | State::Lost => Ok(None),
@@ -430,76 +397,7 @@ impl Source {
     }
 }
 
-impl Feed {
-    /// The records that are ready, up to the limits. Errors in their midst are kept for the next look.
-    fn read(&mut self, limits: Limits) -> Result<Option<RawBatch>> {
-        let mut batch = None;
-        loop {
-            match self.queue.poll(Duration::ZERO) {
-                None => break,
-                // Fetched before the position was moved.
-                Some(Ok(message)) if message.offset() < self.next => {}
-                Some(Ok(message)) => {
-                    let batch = batch.get_or_insert_with(|| BatchBuilder::new(limits, self.expected_bytes));
-                    let (offset, time_us) = (message.offset(), time_us(&message));
-                    self.next = offset + 1;
-                    if batch.push(offset, time_us, message.key(), message.payload()) {
-                        break;
-                    }
-                }
-                Some(Err(error)) => {
-                    if self.stopped_by(&error)? {
-                        break;
-                    }
-                    continue;
-                }
-            }
-            self.at_end = false;
-        }
-        if batch.is_some() {
-            self.trouble = None;
-        }
-        Ok(batch.map(|batch| {
-            // A little more than the last time, so that the buffer seldom grows.
-            self.expected_bytes = batch.bytes() + batch.bytes() / 8;
-            batch.finish(self.partition)
-        }))
-    }
-
-    /// Takes note of what came in place of a record. Whether reading cannot go on for now.
-    fn stopped_by(&mut self, error: &KafkaError) -> Result<bool> {
-        match error {
-            KafkaError::PartitionEOF(_) => {
-                self.at_end = true;
-                self.trouble = None;
-                Ok(false)
-            }
-            KafkaError::MessageConsumptionFatal(code) => Err(Error::Fatal(code.to_string())),
-            KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
-                self.at_end = false;
-                self.state = State::OutOfRange(None);
-                Ok(true)
-            }
-            KafkaError::MessageConsumption(
-                code @ (RDKafkaErrorCode::BadMessage | RDKafkaErrorCode::InvalidMessage),
-            ) => {
-                // librdkafka goes on behind a damaged record batch; that would lose it in silence.
-                self.trouble = Some(format!("{code}: partition={} offset={}", self.partition, self.next));
-                self.state = State::Stale;
-                Ok(true)
-            }
-            other => {
-                self.trouble = Some(format!("partition={}: {other}", self.partition));
-                Ok(false)
-            }
-        }
-    }
-}
-
-fn time_us(message: &BorrowedMessage<'_>) -> i64 {
-    message.timestamp().to_millis().map_or(0, |ms| ms.saturating_mul(1000))
-}
-
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
 fn fatal(error: KafkaError) -> Error {
     Error::Fatal(error.to_string())
 }

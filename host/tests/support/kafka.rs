@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use tempfile::TempDir;
 
 /// A running broker. Dropping it kills it and removes its data.
-pub struct RealKafka {
+pub(crate) struct RealKafka {
     port: u16,
     dir: TempDir,
 }
@@ -16,7 +16,7 @@ impl RealKafka {
     ///
     /// # Panics
     /// Where it does not start although `CI` is set: there it must.
-    pub fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         let mut message = String::new();
         // Another process may take the port between the look for it and the broker's start: then once more.
         for _ in 0..2 {
@@ -26,7 +26,7 @@ impl RealKafka {
             if output.status.success() {
                 return Some(broker);
             }
-            message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            String::from_utf8_lossy(&output.stderr).trim().clone_into(&mut message);
         }
         assert!(std::env::var_os("CI").is_none(), "a real broker is needed: {message}");
         println!("left out, no real broker: {message}");
@@ -34,17 +34,17 @@ impl RealKafka {
     }
 
     /// `host:port` for clients.
-    pub fn bootstrap(&self) -> String {
+    pub(crate) fn bootstrap(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
     /// Stops the broker as an operator would; its data stays.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         assert!(self.script("down", &[]).status.success());
     }
 
     /// Starts it again on the same port and data.
-    pub fn start_again(&self) {
+    pub(crate) fn start_again(&self) {
         let output = self.script("up", &[]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }

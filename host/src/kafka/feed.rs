@@ -1,0 +1,119 @@
+//! One partition of a source: what is fetched of it, and where it stands.
+
+use super::batch::{BatchBuilder, Limits};
+use super::context::Context;
+use super::{Error, Result};
+use rdkafka::consumer::base_consumer::PartitionQueue;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Message};
+use std::time::{Duration, Instant};
+use wasmill_pipeline::record::RawBatch;
+
+/// One partition.
+pub(super) struct Feed {
+    pub(super) partition: i32,
+    queue: PartitionQueue<Context>,
+    /// The next offset.
+    pub(super) next: i64,
+    pub(super) at_end: bool,
+    pub(super) paused: bool,
+    pub(super) state: State,
+    /// Why the broker gives nothing of this partition.
+    pub(super) trouble: Option<String>,
+    /// Bytes of a batch to make room for: what the last one had.
+    expected_bytes: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    Reading,
+    /// The broker does not have the next offset; asked again at this time.
+    OutOfRange(Option<Instant>),
+    /// Data loss was told: waits for `skip_to`.
+    Lost,
+    /// To be fetched again from the next offset.
+    Stale,
+}
+
+impl Feed {
+    pub(super) fn new(partition: i32, queue: PartitionQueue<Context>, next: i64) -> Self {
+        Self {
+            partition,
+            queue,
+            next,
+            at_end: false,
+            paused: false,
+            state: State::Reading,
+            trouble: None,
+            expected_bytes: 0,
+        }
+    }
+
+    /// The records that are ready, up to the limits. Errors in their midst are kept for the next look.
+    pub(super) fn read(&mut self, limits: Limits) -> Result<Option<RawBatch>> {
+        let mut batch = None;
+        loop {
+            match self.queue.poll(Duration::ZERO) {
+                None => break,
+                // Fetched before the position was moved.
+                Some(Ok(message)) if message.offset() < self.next => {}
+                Some(Ok(message)) => {
+                    let batch = batch.get_or_insert_with(|| BatchBuilder::new(limits, self.expected_bytes));
+                    let (offset, time_us) = (message.offset(), time_us(&message));
+                    self.next = offset + 1;
+                    if batch.push(offset, time_us, message.key(), message.payload()) {
+                        break;
+                    }
+                }
+                Some(Err(error)) => {
+                    if self.stopped_by(&error)? {
+                        break;
+                    }
+                    continue;
+                }
+            }
+            self.at_end = false;
+        }
+        if batch.is_some() {
+            self.trouble = None;
+        }
+        Ok(batch.map(|batch| {
+            // A little more than the last time, so that the buffer seldom grows.
+            self.expected_bytes = batch.bytes() + batch.bytes() / 8;
+            batch.finish(self.partition)
+        }))
+    }
+
+    /// Takes note of what came in place of a record. Whether reading cannot go on for now.
+    fn stopped_by(&mut self, error: &KafkaError) -> Result<bool> {
+        match error {
+            KafkaError::PartitionEOF(_) => {
+                self.at_end = true;
+                self.trouble = None;
+                Ok(false)
+            }
+            KafkaError::MessageConsumptionFatal(code) => Err(Error::Fatal(code.to_string())),
+            KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
+                self.at_end = false;
+                self.state = State::OutOfRange(None);
+                Ok(true)
+            }
+            KafkaError::MessageConsumption(
+                code @ (RDKafkaErrorCode::BadMessage | RDKafkaErrorCode::InvalidMessage),
+            ) => {
+                // librdkafka goes on behind a damaged record batch; that would lose it in silence.
+                self.trouble = Some(format!("{code}: partition={} offset={}", self.partition, self.next));
+                self.state = State::Stale;
+                Ok(true)
+            }
+            other => {
+                self.trouble = Some(format!("partition={}: {other}", self.partition));
+                Ok(false)
+            }
+        }
+    }
+}
+
+fn time_us(message: &BorrowedMessage<'_>) -> i64 {
+    message.timestamp().to_millis().map_or(0, |ms| ms.saturating_mul(1000))
+}
