@@ -323,7 +323,9 @@ mod tests {
 
     #[test]
     fn run_takes_plugins_taps_and_settings_many_times() {
-        let args = run("wasmill run -c p.toml --plugin a=x.wasm --plugin parser=y.wasm --tap raw --tap a --set source.start=latest");
+        let args = run(
+            "wasmill run -c p.toml --plugin a=x.wasm --plugin parser=y.wasm --tap raw --tap a --set source.start=latest",
+        );
         assert_eq!(args.file.plugins, [("a".into(), "x.wasm".into()), ("parser".into(), "y.wasm".into())]);
         assert_eq!(args.taps, ["raw", "a"]);
         assert_eq!(args.file.settings, [("source.start".into(), "latest".into())]);

@@ -61,7 +61,10 @@ mod tests {
     fn lines_comments_and_quotes() {
         let env = DotEnv::parse("# all knobs\n\nA=1\nexport B=2\nC=\"30 seconds\"\nD='x=y'\nE=\n").unwrap();
         let get = |name| env.get(name).unwrap_or_else(|| "unset".into());
-        assert_eq!([get("A"), get("B"), get("C"), get("D"), get("E"), get("F")], ["1", "2", "30 seconds", "x=y", "", "unset"]);
+        assert_eq!(
+            [get("A"), get("B"), get("C"), get("D"), get("E"), get("F")],
+            ["1", "2", "30 seconds", "x=y", "", "unset"]
+        );
     }
 
     #[test]

@@ -26,7 +26,9 @@ pub(super) fn expand(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result
             after
         } else if let Some(after) = after.strip_prefix('{') {
             let Some(end) = closing_brace(after) else {
-                wrong.push("\"${\" has no closing brace; write ${VAR} or ${VAR:-default}, or $$ for a dollar sign".into());
+                wrong.push(
+                    "\"${\" has no closing brace; write ${VAR} or ${VAR:-default}, or $$ for a dollar sign".into(),
+                );
                 break;
             };
             let (inside, after) = after.split_at(end);
@@ -46,7 +48,9 @@ fn substitute(inside: &str, env: &dyn Fn(&str) -> Option<String>, into: &mut Exp
     let (name, default) = inside.split_once(":-").map_or((inside, None), |(name, default)| (name, Some(default)));
     let first_is_digit = name.starts_with(|c: char| c.is_ascii_digit());
     if name.is_empty() || first_is_digit || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
-        wrong.push(format!("${{{inside}}} is not a variable; write ${{VAR}} or ${{VAR:-default}}, or $$ for a dollar sign"));
+        wrong.push(format!(
+            "${{{inside}}} is not a variable; write ${{VAR}} or ${{VAR:-default}}, or $$ for a dollar sign"
+        ));
         return;
     }
     match (env(name), default) {

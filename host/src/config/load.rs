@@ -78,7 +78,8 @@ impl Loader<'_> {
         if path.is_dir() {
             return Some(format!("{path:?} is a folder; write the path of a component, such as page_metrics.wasm"));
         }
-        (!path.exists()).then(|| format!("there is no file {path:?}; build it with `make plugins`, or correct the path"))
+        (!path.exists())
+            .then(|| format!("there is no file {path:?}; build it with `make plugins`, or correct the path"))
     }
 
     fn read<T>(&self, file: &str, text: &str, read: impl FnOnce(Section<'_>) -> T) -> Result<T, Mistakes> {
@@ -103,9 +104,8 @@ impl Loader<'_> {
 /// The text of a file that people wrote.
 fn read_file(path: &Path) -> Result<String, Mistakes> {
     let file = path.display().to_string();
-    let wrong = |text: String| {
-        Mistakes(vec![Mistake { file: file.clone(), place: Place::File, key: String::new(), text }])
-    };
+    let wrong =
+        |text: String| Mistakes(vec![Mistake { file: file.clone(), place: Place::File, key: String::new(), text }]);
     let bytes = std::fs::read(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => wrong("there is no such file; name a pipeline file".into()),
         _ => wrong(format!("it cannot be read: {error}")),

@@ -131,7 +131,11 @@ mod tests {
     #[test]
     fn each_mistake_is_one_line_with_its_place() {
         let mistake = |place, key: &str| Mistake { file: "p.toml".into(), place, key: key.into(), text: "bad".into() };
-        let all = Mistakes(vec![mistake(Place::Line(3), "a.b"), mistake(Place::File, ""), mistake(Place::Flag("--set a".into()), "a")]);
+        let all = Mistakes(vec![
+            mistake(Place::Line(3), "a.b"),
+            mistake(Place::File, ""),
+            mistake(Place::Flag("--set a".into()), "a"),
+        ]);
         assert_eq!(all.to_string(), "p.toml:3: a.b: bad\np.toml: bad\n--set a: a: bad");
     }
 }

@@ -155,11 +155,16 @@ fn us(duration: Duration) -> i64 {
 fn output(section: &mut Section<'_>, defaults: &Output) -> Output {
     let format = one_of(&[("parquet", Format::Parquet), ("csv", Format::Csv)]);
     let mut formats = section.or("formats", defaults.formats.clone(), value::list(format));
-    if formats.is_empty() {
+    if formats.is_empty() && section.has("formats") {
         section.note("formats", "there is none; write [\"parquet\"], [\"csv\"] or both");
     }
     let mut seen = Vec::new();
-    formats.retain(|format| !seen.contains(format) && { seen.push(*format); true });
+    formats.retain(|format| {
+        !seen.contains(format) && {
+            seen.push(*format);
+            true
+        }
+    });
     let partition_by = one_of(&[("dt", PartitionBy::Date), ("none", PartitionBy::None)]);
     let partition_by = section.or("partition_by", defaults.partition_by, partition_by);
     let mut roll = section.section("roll");
@@ -239,8 +244,7 @@ fn aggregates(
 }
 
 fn window(aggregate: &mut Section<'_>) -> Window {
-    const EXAMPLES: &str =
-        "{ tumbling = \"30s\" }, { sliding = \"60s\", every = \"10s\" } or { session = \"30s\" }";
+    const EXAMPLES: &str = "{ tumbling = \"30s\" }, { sliding = \"60s\", every = \"10s\" } or { session = \"30s\" }";
     let broken = Window::Session { gap_us: 1 };
     if !aggregate.has("window") {
         aggregate.note("window", format!("missing; write window = {EXAMPLES}"));
@@ -257,12 +261,17 @@ fn window(aggregate: &mut Section<'_>) -> Window {
             Window::Tumbling { size_us, offset_us: offset(&mut section, size_us, "size") }
         }
         (false, true, false) => sliding(&mut section),
-        (false, false, true) => Window::Session { gap_us: us(section.or("session", Duration::from_micros(1), value::positive)) },
+        (false, false, true) => {
+            Window::Session { gap_us: us(section.or("session", Duration::from_micros(1), value::positive)) }
+        }
         _ => {
             section.has("every");
             section.has("offset");
-            aggregate.note("window", format!("a window is of one kind; write {EXAMPLES}"));
-            broken
+            // A kind that is only misspelt is one mistake, not two.
+            if section.finish() == 0 {
+                aggregate.note("window", format!("a window is of one kind; write {EXAMPLES}"));
+            }
+            return broken;
         }
     };
     section.finish();
@@ -282,7 +291,10 @@ fn sliding(section: &mut Section<'_>) -> Window {
         } else if size_us % slide_us != 0 {
             section.note("every", format!("{slide} does not divide the window of {size}; write one that does"));
         } else if size_us / slide_us > MAX_WINDOWS_PER_ROW {
-            section.note("every", format!("{slide} puts each row into {} windows of {size}; write a longer one", size_us / slide_us));
+            section.note(
+                "every",
+                format!("{slide} puts each row into {} windows of {size}; write a longer one", size_us / slide_us),
+            );
         }
     }
     let limit = if size.is_some() && slide.is_some() { slide_us } else { i64::MAX };
@@ -294,7 +306,10 @@ fn offset(section: &mut Section<'_>, limit_us: i64, limit: &str) -> i64 {
     let offset = section.or("offset", Duration::ZERO, value::duration);
     if us(offset) >= limit_us && limit_us > 1 {
         let most = format_duration(Duration::from_micros(limit_us as u64));
-        section.note("offset", format!("{} is out of range; write less than the window's {limit}, {most}", format_duration(offset)));
+        section.note(
+            "offset",
+            format!("{} is out of range; write less than the window's {limit}, {most}", format_duration(offset)),
+        );
     }
     us(offset)
 }

@@ -65,7 +65,12 @@ impl<'a> Section<'a> {
     }
 
     /// The value of `key`, which must be there; `example` is what would be right.
-    pub(super) fn required<T: Default>(&mut self, key: &'static str, example: &str, read: impl Fn(&Node) -> Read<T>) -> T {
+    pub(super) fn required<T: Default>(
+        &mut self,
+        key: &'static str,
+        example: &str,
+        read: impl Fn(&Node) -> Read<T>,
+    ) -> T {
         let before = self.notes.mistakes.borrow().0.len();
         let value = self.optional(key, read);
         let broken = self.node(key).is_some_and(|node| matches!(node.value, Value::Broken));
@@ -95,9 +100,13 @@ impl<'a> Section<'a> {
         let Some(node) = self.node(key) else { return Vec::new() };
         let (path, notes) = (self.path_of(key), self.notes);
         let one = |item: &'a Node| match &item.value {
-            Value::Table(table) => {
-                Some(Section { path: path.clone(), place: item.place.clone(), table: Some(table), known: Vec::new(), notes })
-            }
+            Value::Table(table) => Some(Section {
+                path: path.clone(),
+                place: item.place.clone(),
+                table: Some(table),
+                known: Vec::new(),
+                notes,
+            }),
             _ => None,
         };
         let sections = match &node.value {
@@ -131,17 +140,20 @@ impl<'a> Section<'a> {
         section.table.into_iter().flatten().filter_map(entry).collect()
     }
 
-    /// Says which keys of the section nobody asked for.
-    pub(super) fn finish(self) {
-        for key in self.table.into_iter().flat_map(BTreeMap::keys) {
-            if self.known.contains(&key.as_str()) {
-                continue;
-            }
-            self.note(key, match closest(key, self.known.iter().copied()) {
-                Some(meant) => format!("unknown key; did you mean {meant}?"),
-                None => format!("unknown key; there are {}", self.known.join(", ")),
-            });
+    /// Says which keys of the section nobody asked for, and gives their number.
+    pub(super) fn finish(self) -> usize {
+        let is_unknown = |key: &&String| !self.known.contains(&key.as_str());
+        let unknown: Vec<_> = self.table.into_iter().flat_map(BTreeMap::keys).filter(is_unknown).collect();
+        for key in &unknown {
+            self.note(
+                key,
+                match closest(key, self.known.iter().copied()) {
+                    Some(meant) => format!("unknown key; did you mean {meant}?"),
+                    None => format!("unknown key; there are {}", self.known.join(", ")),
+                },
+            );
         }
+        unknown.len()
     }
 
     /// Takes the keys of the section as they are, known or not.

@@ -143,7 +143,9 @@ fn from_json(key: &str, json: &serde_json::Value) -> Value {
 fn aggregate(aggregate: &super::Aggregate) -> Value {
     let spec = &aggregate.spec;
     let window = match spec.window {
-        Window::Tumbling { size_us, offset_us } => table([("tumbling", micros(size_us)), ("offset", micros(offset_us))]),
+        Window::Tumbling { size_us, offset_us } => {
+            table([("tumbling", micros(size_us)), ("offset", micros(offset_us))])
+        }
         Window::Sliding { size_us, slide_us, offset_us } => {
             table([("sliding", micros(size_us)), ("every", micros(slide_us)), ("offset", micros(offset_us))])
         }

@@ -27,9 +27,10 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     let size = UNITS.iter().find(|(_, name)| name.eq_ignore_ascii_case(unit)).map(|(size, _)| *size);
     let size = if unit.is_empty() { Some(1) } else { size };
     match (number.parse::<u64>(), size) {
-        (Ok(number), Some(size)) => {
-            number.checked_mul(size).filter(|bytes| *bytes <= i64::MAX as u64).ok_or_else(|| format!("{text:?} is too large; write {EXAMPLES}"))
-        }
+        (Ok(number), Some(size)) => number
+            .checked_mul(size)
+            .filter(|bytes| *bytes <= i64::MAX as u64)
+            .ok_or_else(|| format!("{text:?} is too large; write {EXAMPLES}")),
         _ if trimmed.starts_with('-') => Err(format!("{text:?} is negative; write {EXAMPLES}")),
         _ => Err(format!("{text:?} is not a size; write {EXAMPLES}")),
     }

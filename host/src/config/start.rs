@@ -5,8 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use chrono::DateTime;
 
 /// What to write instead, for messages.
-pub(super) const EXAMPLES: &str =
-    "\"earliest\", \"latest\", \"timestamp:2026-01-01T00:00:00Z\" or offsets by partition: { \"0\" = 123, \"1\" = 456 }";
+pub(super) const EXAMPLES: &str = "\"earliest\", \"latest\", \"timestamp:2026-01-01T00:00:00Z\" or offsets by partition: { \"0\" = 123, \"1\" = 456 }";
 
 /// Where reading starts when there is no checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,9 +55,9 @@ pub(super) fn parse_start(text: &str, topic: &str) -> Result<Start, String> {
         return Ok(Start::Latest);
     }
     if let Some(time) = trimmed.strip_prefix("timestamp:") {
-        return timestamp(time.trim())
-            .map(Start::Timestamp)
-            .ok_or_else(|| format!("{time:?} is not a time; write timestamp:2026-01-01T00:00:00Z or timestamp:<ms since 1970>"));
+        return timestamp(time.trim()).map(Start::Timestamp).ok_or_else(|| {
+            format!("{time:?} is not a time; write timestamp:2026-01-01T00:00:00Z or timestamp:<ms since 1970>")
+        });
     }
     if trimmed.starts_with('{') {
         let json = serde_json::from_str(trimmed).map_err(|_| format!("{text:?} is not JSON; write {{\"0\": 123}}"))?;
@@ -75,7 +74,9 @@ pub(super) fn offsets(json: &serde_json::Value, topic: &str) -> Result<BTreeMap<
     let object = json.as_object().ok_or("offsets are by partition; write {\"0\": 123}")?;
     if let Some((name, inner)) = object.iter().next().filter(|(_, value)| value.is_object()) {
         if object.len() > 1 || name != topic {
-            return Err(format!("offsets of the topic {name:?} where {topic:?} is read; write {{{topic:?}: {{\"0\": 123}}}}"));
+            return Err(format!(
+                "offsets of the topic {name:?} where {topic:?} is read; write {{{topic:?}: {{\"0\": 123}}}}"
+            ));
         }
         return offsets(inner, "");
     }
@@ -84,7 +85,9 @@ pub(super) fn offsets(json: &serde_json::Value, topic: &str) -> Result<BTreeMap<
     }
     let entry = |(partition, offset): (&String, &serde_json::Value)| match (partition.parse(), offset.as_i64()) {
         (Ok(partition @ 0..), Some(offset @ 0..)) => Ok((partition, offset)),
-        (Ok(0_i32..), _) => Err(format!("{offset} is not an offset of partition {partition}; write a whole number, 0 or more")),
+        (Ok(0_i32..), _) => {
+            Err(format!("{offset} is not an offset of partition {partition}; write a whole number, 0 or more"))
+        }
         _ => Err(format!("{partition:?} is not a partition; write {{\"0\": 123}}")),
     };
     object.iter().map(entry).collect()

@@ -84,7 +84,8 @@ fn a_small_file_is_filled_with_defaults() {
 
 #[test]
 fn all_mistakes_are_said_at_once_in_the_order_of_their_lines() {
-    let text = "[pipeline]\nname = \"9\"\n[source]\ntopik = \"x\"\n[parser]\nplugin = 5\n[time]\nidle_timeout = \"30x\"\n";
+    let text =
+        "[pipeline]\nname = \"9\"\n[source]\ntopik = \"x\"\n[parser]\nplugin = 5\n[time]\nidle_timeout = \"30x\"\n";
     assert_eq!(
         load(text).unwrap_err().to_string(),
         "p.toml:2: pipeline.name: \"9\" is not a name; write lower-case letters, digits and _, a letter first, such as page_metrics\n\
@@ -121,20 +122,30 @@ fn a_plugin_that_is_not_there_is_a_mistake() {
     let file = folder.path().join("p.toml");
     std::fs::write(&file, SMALL.replace("parser.wasm", &folder.path().display().to_string())).unwrap();
     let wrong = Config::load(&file, &nothing, &Overrides::default()).unwrap_err().to_string();
-    assert!(wrong.contains(":7: parser.plugin: ") && wrong.contains("is a folder; write the path of a component"), "{wrong}");
-    assert!(wrong.contains(":10: aggregate.plugin: there is no file \"pages.wasm\"; build it with `make plugins`"), "{wrong}");
+    assert!(
+        wrong.contains(":7: parser.plugin: ") && wrong.contains("is a folder; write the path of a component"),
+        "{wrong}"
+    );
+    assert!(
+        wrong.contains(":10: aggregate.plugin: there is no file \"pages.wasm\"; build it with `make plugins`"),
+        "{wrong}"
+    );
 }
 
 #[test]
 fn unknown_keys_are_said_with_what_was_meant() {
-    assert_eq!(wrong("[source]", "[sorce]"), "p.toml: source.topic: missing; write topic = \"events\"\np.toml:4: sorce: unknown key; did you mean source?");
+    assert_eq!(
+        wrong("[source]", "[sorce]"),
+        "p.toml: source.topic: missing; write topic = \"events\"\np.toml:4: sorce: unknown key; did you mean source?"
+    );
     assert_eq!(wrong("tumbling", "tumblin").lines().count(), 1);
     assert_eq!(wrong("[source]", "[source]\nspeed = 1").split("; there are topic,").count(), 2);
 }
 
 #[test]
 fn two_aggregates_with_one_name_are_a_mistake() {
-    let twice = format!("{SMALL}[[aggregate]]\nname = \"pages\"\nplugin = \"x.wasm\"\nwindow = {{ session = \"1m\" }}\n");
+    let twice =
+        format!("{SMALL}[[aggregate]]\nname = \"pages\"\nplugin = \"x.wasm\"\nwindow = {{ session = \"1m\" }}\n");
     let wrong = load(&twice).unwrap_err().to_string();
     assert_eq!(wrong, "p.toml:14: aggregate.name: there is an aggregate named \"pages\" already; write another name");
 }
@@ -142,7 +153,10 @@ fn two_aggregates_with_one_name_are_a_mistake() {
 #[test]
 fn two_sinks_with_one_path_are_a_mistake() {
     let folder = |name| wrong("keys =", &format!("output = {{ folder = {name:?} }}\nkeys ="));
-    assert_eq!(folder("events_raw"), "p.toml:12: aggregate.output.folder: \"events_raw\" is the folder of [raw] already; write another one");
+    assert_eq!(
+        folder("events_raw"),
+        "p.toml:12: aggregate.output.folder: \"events_raw\" is the folder of [raw] already; write another one"
+    );
     assert!(folder("_late").contains("\"_late\" is reserved"));
     assert!(folder("../x").contains("\"../x\" is not a file name; write letters, digits"));
 }
@@ -150,13 +164,19 @@ fn two_sinks_with_one_path_are_a_mistake() {
 #[test]
 fn a_checkpoint_in_an_outputs_folder_is_a_mistake() {
     let wrong = with(&[("checkpoint.path", "data/output/pages/x")]).unwrap_err().to_string();
-    assert_eq!(wrong, "--set: checkpoint.path: \"data/output/pages/x\" is an output's folder; write a folder of its own");
+    assert_eq!(
+        wrong,
+        "--set: checkpoint.path: \"data/output/pages/x\" is an output's folder; write a folder of its own"
+    );
 }
 
 #[test]
 fn windows_are_read() {
     use wasmill_pipeline::spec::Window::{Session, Sliding, Tumbling};
-    assert_eq!(window("{ tumbling = \"30s\", offset = \"5s\" }"), Ok(Tumbling { size_us: 30_000_000, offset_us: 5_000_000 }));
+    assert_eq!(
+        window("{ tumbling = \"30s\", offset = \"5s\" }"),
+        Ok(Tumbling { size_us: 30_000_000, offset_us: 5_000_000 })
+    );
     assert_eq!(window("{ session = \"1 minute\" }"), Ok(Session { gap_us: 60_000_000 }));
     let sliding = Sliding { size_us: 60_000_000, slide_us: 10_000_000, offset_us: 0 };
     assert_eq!(window("{ sliding = \"60s\", every = \"10s\" }"), Ok(sliding));
@@ -173,10 +193,16 @@ fn windows_that_cannot_be_say_why() {
     at("{ tumbling = \"0s\" }", ".tumbling: \"0s\" is no time at all; write 500ms, 30s, 2m, 1h or \"30 seconds\"");
     at("{ tumbling = \"-1s\" }", ".tumbling: \"-1s\" is negative; write 500ms, 30s, 2m, 1h or \"30 seconds\"");
     at("{ tumbling = 30 }", ".tumbling: 30 has no unit; write 500ms, 30s, 2m, 1h or \"30 seconds\"");
-    at("{ tumbling = \"30s\", offset = \"30s\" }", ".offset: 30s is out of range; write less than the window's size, 30s");
+    at(
+        "{ tumbling = \"30s\", offset = \"30s\" }",
+        ".offset: 30s is out of range; write less than the window's size, 30s",
+    );
     at("{ sliding = \"60s\", every = \"7s\" }", ".every: 7s does not divide the window of 1m; write one that does");
     at("{ sliding = \"60s\", every = \"2m\" }", ".every: 2m is longer than the window of 1m; write a part of it");
-    at("{ sliding = \"1d\", every = \"1ms\" }", ".every: 1ms puts each row into 86400000 windows of 1d; write a longer one");
+    at(
+        "{ sliding = \"1d\", every = \"1ms\" }",
+        ".every: 1ms puts each row into 86400000 windows of 1d; write a longer one",
+    );
     at("{ sliding = \"60s\" }", ".every: missing; write every = \"10s\": the time between two windows' starts");
     at("{ session = \"30s\", offset = \"1s\" }", ".offset: unknown key; there are tumbling, sliding, session");
     let kinds = "{ tumbling = \"30s\" }, { sliding = \"60s\", every = \"10s\" } or { session = \"30s\" }";
@@ -188,7 +214,10 @@ fn windows_that_cannot_be_say_why() {
 #[test]
 fn a_missing_window_says_what_to_write() {
     let wrong = wrong("window = { tumbling = \"30s\" }\n", "");
-    assert!(wrong.starts_with("p.toml:8: aggregate.window: missing; write window = { tumbling = \"30s\" }, "), "{wrong}");
+    assert!(
+        wrong.starts_with("p.toml:8: aggregate.window: missing; write window = { tumbling = \"30s\" }, "),
+        "{wrong}"
+    );
 }
 
 #[test]
@@ -197,17 +226,33 @@ fn values_of_the_wrong_kind_say_what_would_be_right() {
         assert_eq!(with(&[(key, value)]).unwrap_err().to_string(), format!("--set: {key}: {says}"));
     };
     at("source.max_offsets_per_trigger", "-5", "-5 is negative; write a whole number, 0 or more");
-    at("source.max_offsets_per_trigger", "many", "\"many\" is not a whole number; write 0 or more, without quotes or unit");
+    at(
+        "source.max_offsets_per_trigger",
+        "many",
+        "\"many\" is not a whole number; write 0 or more, without quotes or unit",
+    );
     at("source.on_data_loss", "ignore", "\"ignore\" is not known here; write \"skip\" or \"fail\"");
-    at("source.topic", "a b", "\"a b\" is not a topic's name; write letters, digits, '.', '_' and '-' only, 249 at most");
+    at(
+        "source.topic",
+        "a b",
+        "\"a b\" is not a topic's name; write letters, digits, '.', '_' and '-' only, 249 at most",
+    );
     at("source.bootstrap_servers", "kafka", "\"kafka\" is not a list of servers; write host:9092, with commas between");
     at("source.start", "newest", &format!("\"newest\" is not a start; write {}", start::EXAMPLES));
-    at("pipeline.run", "../x", "\"../x\" is not a file name; write letters, digits, '.', '_' and '-' only, and no '.' first");
+    at(
+        "pipeline.run",
+        "../x",
+        "\"../x\" is not a file name; write letters, digits, '.', '_' and '-' only, and no '.' first",
+    );
     at("pipeline.workers", "0", "0 is out of range; write 1 to 1024");
     at("limits.memory", "12 parsecs", "\"12 parsecs\" is not a size; write 128MB, 64MiB or 1GB");
     at("limits.memory", "0", "0 is no size at all; write 128MB, 64MiB or 1GB");
     at("http.listen", "8080", "8080 is not text; write it in quotes");
-    at("http.listen", "here:80", "\"here:80\" is not an address; write 127.0.0.1:8080, 0.0.0.0:8080 for all networks, or \"off\"");
+    at(
+        "http.listen",
+        "here:80",
+        "\"here:80\" is not an address; write 127.0.0.1:8080, 0.0.0.0:8080 for all networks, or \"off\"",
+    );
     at("log.level", "loud", "\"loud\" is not a level; write error, warn, info, debug or trace");
     at("raw.enabled", "maybe", "\"maybe\" is not a switch; write true or false");
     at("output.formats", "parquet,orc", "\"orc\" is not known here; write \"parquet\" or \"csv\"");
@@ -217,7 +262,10 @@ fn values_of_the_wrong_kind_say_what_would_be_right() {
 #[test]
 fn a_variable_without_value_or_default_is_a_mistake_of_its_own_only() {
     let wrong = wrong("\"events\"", "\"${KAFKA_TOPIC}\"");
-    assert_eq!(wrong, "p.toml:5: source.topic: the environment variable KAFKA_TOPIC is not set; set it or write ${KAFKA_TOPIC:-default}");
+    assert_eq!(
+        wrong,
+        "p.toml:5: source.topic: the environment variable KAFKA_TOPIC is not set; set it or write ${KAFKA_TOPIC:-default}"
+    );
 }
 
 #[test]
@@ -252,7 +300,8 @@ fn a_run_has_a_checkpoint_folder_of_its_own() {
 
 #[test]
 fn flags_beat_the_file_and_later_flags_earlier_ones() {
-    let config = with(&[("source.topic", "a"), ("source.topic", "b"), ("aggregate.pages.keys", "[\"x\", \"y\"]")]).unwrap();
+    let config =
+        with(&[("source.topic", "a"), ("source.topic", "b"), ("aggregate.pages.keys", "[\"x\", \"y\"]")]).unwrap();
     assert_eq!(config.source.topic, "b");
     assert_eq!(config.aggregates[0].spec.keys, ["x", "y"]);
 }
@@ -261,7 +310,10 @@ fn flags_beat_the_file_and_later_flags_earlier_ones() {
 fn flags_with_wrong_keys_say_so() {
     let wrong = |key, value| with(&[(key, value)]).unwrap_err().to_string();
     assert_eq!(wrong("aggregate.page.keys", "x"), "--set: there is no aggregate named \"page\"; did you mean pages?");
-    assert_eq!(wrong("aggregate", "x"), "--set: \"aggregate\" is not a key; write section.key=value or aggregate.NAME.key=value");
+    assert_eq!(
+        wrong("aggregate", "x"),
+        "--set: \"aggregate\" is not a key; write section.key=value or aggregate.NAME.key=value"
+    );
     assert_eq!(wrong("source.topic.x", "x"), "--set: \"topic\" is not a section");
     assert!(wrong("htp.listen", "x").contains("unknown key; did you mean http?"));
 }
@@ -281,7 +333,9 @@ fn plugins_are_replaced_by_name() {
 
 #[test]
 fn settings_of_librdkafka_pass_through_and_empty_ones_do_not() {
-    let text = format!("{SMALL}[source.kafka]\n\"security.protocol\" = \"ssl\"\n\"fetch.min.bytes\" = 5\n\"check.crcs\" = true\nx = \"\"\n");
+    let text = format!(
+        "{SMALL}[source.kafka]\n\"security.protocol\" = \"ssl\"\n\"fetch.min.bytes\" = 5\n\"check.crcs\" = true\nx = \"\"\n"
+    );
     let kafka = load(&text).unwrap().source.kafka;
     let kafka: Vec<_> = kafka.iter().map(|(key, value)| format!("{key}={value}")).collect();
     assert_eq!(kafka, ["check.crcs=true", "fetch.min.bytes=5", "security.protocol=ssl"]);
@@ -290,7 +344,11 @@ fn settings_of_librdkafka_pass_through_and_empty_ones_do_not() {
 #[test]
 fn secrets_are_never_shown() {
     let text = format!("{SMALL}[aggregate.config]\napi_token = \"geheim\"\ninner = {{ Password = \"geheim\" }}\n");
-    let flags = [("source.kafka.sasl.password", "geheim"), ("source.kafka.ssl.key.pem", "geheim"), ("source.kafka.sasl.jaas.config", "geheim")];
+    let flags = [
+        ("source.kafka.sasl.password", "geheim"),
+        ("source.kafka.ssl.key.pem", "geheim"),
+        ("source.kafka.sasl.jaas.config", "geheim"),
+    ];
     let mut overrides = Overrides::default();
     flags.iter().for_each(|(key, value)| overrides.set("--set", *key, *value));
     let config = load_with(&text, &nothing, &overrides).unwrap();
@@ -302,6 +360,7 @@ fn secrets_are_never_shown() {
 
 #[test]
 fn what_is_shown_loads_to_the_same() {
-    let config = with(&[("output.roll.age", "90s"), ("source.start", "{\"0\": 5}"), ("time.max_ahead", "off")]).unwrap();
+    let config =
+        with(&[("output.roll.age", "90s"), ("source.start", "{\"0\": 5}"), ("time.max_ahead", "off")]).unwrap();
     assert_eq!(load(&config.redacted()).unwrap().redacted(), config.redacted());
 }

@@ -83,7 +83,11 @@ pub(super) fn servers(node: &Node) -> Read<String> {
         let (host, port) = server.trim().rsplit_once(':').unwrap_or(("", ""));
         !host.is_empty() && !host.contains(char::is_whitespace) && port.parse::<u16>().is_ok_and(|port| port > 0)
     };
-    if list.split(',').all(server) { Ok(list) } else { is_not(node, "a list of servers", "host:9092, with commas between") }
+    if list.split(',').all(server) {
+        Ok(list)
+    } else {
+        is_not(node, "a list of servers", "host:9092, with commas between")
+    }
 }
 
 /// A switch.
@@ -129,7 +133,9 @@ pub(super) fn rate(node: &Node) -> Read<f64> {
     };
     match number {
         Some(number) if number.is_finite() && number >= 0.0 => Ok(number),
-        Some(number) if number.is_finite() => Err(format!("{number} is negative; write events per second, or 0 for as many as go")),
+        Some(number) if number.is_finite() => {
+            Err(format!("{number} is negative; write events per second, or 0 for as many as go"))
+        }
         _ => is_not(node, "a rate", "events per second, or 0 for as many as go"),
     }
 }
@@ -158,7 +164,9 @@ pub(super) fn positive_or_off(node: &Node) -> Read<Option<Duration>> {
         return Ok(None);
     }
     match duration(node) {
-        Ok(Duration::ZERO) => Err(format!("{} is no time at all; write {}, or \"off\"", shown(node), duration::EXAMPLES)),
+        Ok(Duration::ZERO) => {
+            Err(format!("{} is no time at all; write {}, or \"off\"", shown(node), duration::EXAMPLES))
+        }
         Ok(duration) => Ok(Some(duration)),
         Err(wrong) => Err(format!("{wrong}, or \"off\"")),
     }
@@ -246,10 +254,15 @@ pub(super) fn setting(node: &Node) -> Read<String> {
         Value::Text(_) | Value::Integer(_) | Value::Float(_) | Value::Boolean(_) => {
             Ok(json(node)?.as_str().map_or_else(|| shown(node), str::to_owned))
         }
-        _ => is_not(node, "a setting", "text, a number, true or false; quote keys with dots: \"security.protocol\" = \"ssl\""),
+        _ => is_not(
+            node,
+            "a setting",
+            "text, a number, true or false; quote keys with dots: \"security.protocol\" = \"ssl\"",
+        ),
     }
 }
 
 fn is_off(node: &Node) -> bool {
-    matches!(&node.value, Value::Boolean(false)) || matches!(&node.value, Value::Text(text) if text.eq_ignore_ascii_case("off"))
+    matches!(&node.value, Value::Boolean(false))
+        || matches!(&node.value, Value::Text(text) if text.eq_ignore_ascii_case("off"))
 }
