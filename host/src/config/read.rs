@@ -57,7 +57,8 @@ pub(super) fn pipeline(root: &mut Section<'_>, loader: &Loader<'_>) -> Config {
     let interval = section.or("interval", Duration::from_secs(10), value::positive);
     let is_output = |folder: &String| path.starts_with(output_path.join(folder));
     if path == output_path || folders.keys().any(is_output) {
-        section.note("path", format!("{path:?} is an output's folder; write a folder of its own"));
+        section
+            .note("path", format!("{:?} is an output's folder; write a folder of its own", path.display().to_string()));
     }
     if let Some(run) = &run {
         path.push(run);
