@@ -183,11 +183,13 @@ pub struct GenerateArgs {
     #[arg(long, value_name = "NAME")]
     pub topic: Option<String>,
 
-    /// The brokers, host:port with commas between [default: the file's source.bootstrap_servers]
+    /// The brokers, host:port with commas between [default: the file's]
     #[arg(long, value_name = "SERVERS")]
     pub bootstrap_servers: Option<String>,
 
-    /// Set a value of the file, as in --set generator.config.late_share=0.01; repeatable
+    /// Set a value of the file; repeatable
+    ///
+    /// As in `--set generator.config.late_share=0.01`.
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
     pub settings: Vec<(String, String)>,
 

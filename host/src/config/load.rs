@@ -1,9 +1,6 @@
 //! From a path to a configuration: the only place of the config room that reads files.
 
-use std::{
-    cell::RefCell,
-    path::{Path, PathBuf},
-};
+use std::{cell::RefCell, path::Path};
 
 use super::mistake::{Mistake, Mistakes, Place};
 use super::section::{Notes, Section};
@@ -71,15 +68,16 @@ impl Loader<'_> {
     }
 
     /// Notes a plugin's file that is not there.
-    pub(super) fn missing(&self, path: &PathBuf) -> Option<String> {
+    pub(super) fn missing(&self, path: &Path) -> Option<String> {
         if !self.check_files || path.as_os_str().is_empty() {
             return None;
         }
+        let shown = path.display().to_string();
         if path.is_dir() {
-            return Some(format!("{path:?} is a folder; write the path of a component, such as page_metrics.wasm"));
+            return Some(format!("{shown:?} is a folder; write the path of a component, such as page_metrics.wasm"));
         }
         (!path.exists())
-            .then(|| format!("there is no file {path:?}; build it with `make plugins`, or correct the path"))
+            .then(|| format!("there is no file {shown:?}; build it with `make plugins`, or correct the path"))
     }
 
     fn read<T>(&self, file: &str, text: &str, read: impl FnOnce(Section<'_>) -> T) -> Result<T, Mistakes> {
@@ -87,7 +85,7 @@ impl Loader<'_> {
         let mut table: Table = tree::parse(file, text, self.env, &mut mistakes);
         if mistakes.0.iter().any(|mistake| mistake.key.is_empty()) {
             // It is not TOML: nothing below would be true.
-            return mistakes.or(()).map(|()| unreachable!("there is a mistake"));
+            return Err(mistakes);
         }
         for with in &self.overrides.0 {
             if let Err(text) = tree::lay_over(&mut table, with) {

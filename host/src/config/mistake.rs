@@ -36,7 +36,8 @@ impl fmt::Display for Mistake {
             Place::Flag(flag) => write!(f, "{flag}: ")?,
         }
         if !self.key.is_empty() {
-            write!(f, "{}: ", self.key)?;
+            // Keys may hold anything in quotes, line feeds included.
+            write!(f, "{}: ", self.key.replace(char::is_control, "?"))?;
         }
         f.write_str(&self.text)
     }

@@ -57,7 +57,8 @@ pub(super) fn pipeline(root: &mut Section<'_>, loader: &Loader<'_>) -> Config {
     let interval = section.or("interval", Duration::from_secs(10), value::positive);
     let is_output = |folder: &String| path.starts_with(output_path.join(folder));
     if path == output_path || folders.keys().any(is_output) {
-        section.note("path", format!("{path:?} is an output's folder; write a folder of its own"));
+        section
+            .note("path", format!("{:?} is an output's folder; write a folder of its own", path.display().to_string()));
     }
     if let Some(run) = &run {
         path.push(run);
@@ -155,7 +156,7 @@ fn us(duration: Duration) -> i64 {
 fn output(section: &mut Section<'_>, defaults: &Output) -> Output {
     let format = one_of(&[("parquet", Format::Parquet), ("csv", Format::Csv)]);
     let mut formats = section.or("formats", defaults.formats.clone(), value::list(format));
-    if formats.is_empty() {
+    if formats.is_empty() && section.has("formats") {
         section.note("formats", "there is none; write [\"parquet\"], [\"csv\"] or both");
     }
     let mut seen = Vec::new();
@@ -267,8 +268,11 @@ fn window(aggregate: &mut Section<'_>) -> Window {
         _ => {
             section.has("every");
             section.has("offset");
-            aggregate.note("window", format!("a window is of one kind; write {EXAMPLES}"));
-            broken
+            // A kind that is only misspelt is one mistake, not two.
+            if section.finish() == 0 {
+                aggregate.note("window", format!("a window is of one kind; write {EXAMPLES}"));
+            }
+            return broken;
         }
     };
     section.finish();

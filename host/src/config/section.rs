@@ -140,12 +140,11 @@ impl<'a> Section<'a> {
         section.table.into_iter().flatten().filter_map(entry).collect()
     }
 
-    /// Says which keys of the section nobody asked for.
-    pub(super) fn finish(self) {
-        for key in self.table.into_iter().flat_map(BTreeMap::keys) {
-            if self.known.contains(&key.as_str()) {
-                continue;
-            }
+    /// Says which keys of the section nobody asked for, and gives their number.
+    pub(super) fn finish(self) -> usize {
+        let is_unknown = |key: &&String| !self.known.contains(&key.as_str());
+        let unknown: Vec<_> = self.table.into_iter().flat_map(BTreeMap::keys).filter(is_unknown).collect();
+        for key in &unknown {
             self.note(
                 key,
                 match closest(key, self.known.iter().copied()) {
@@ -154,6 +153,7 @@ impl<'a> Section<'a> {
                 },
             );
         }
+        unknown.len()
     }
 
     /// Takes the keys of the section as they are, known or not.

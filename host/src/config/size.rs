@@ -29,7 +29,7 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     match (number.parse::<u64>(), size) {
         (Ok(number), Some(size)) => number
             .checked_mul(size)
-            .filter(|bytes| *bytes <= i64::MAX as u64)
+            .filter(|bytes| i64::try_from(*bytes).is_ok())
             .ok_or_else(|| format!("{text:?} is too large; write {EXAMPLES}")),
         _ if trimmed.starts_with('-') => Err(format!("{text:?} is negative; write {EXAMPLES}")),
         _ => Err(format!("{text:?} is not a size; write {EXAMPLES}")),

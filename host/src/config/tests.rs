@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use proptest::prelude::*;
+
 use super::*;
 
 const SMALL: &str = r#"
@@ -32,7 +34,9 @@ fn load(text: &str) -> Result<Config, Mistakes> {
 
 fn with(flags: &[(&str, &str)]) -> Result<Config, Mistakes> {
     let mut overrides = Overrides::default();
-    flags.iter().for_each(|(key, value)| overrides.set("--set", *key, *value));
+    for (key, value) in flags {
+        overrides.set("--set", *key, *value);
+    }
     load_with(SMALL, &nothing, &overrides)
 }
 
@@ -350,7 +354,9 @@ fn secrets_are_never_shown() {
         ("source.kafka.sasl.jaas.config", "geheim"),
     ];
     let mut overrides = Overrides::default();
-    flags.iter().for_each(|(key, value)| overrides.set("--set", *key, *value));
+    for (key, value) in flags {
+        overrides.set("--set", key, value);
+    }
     let config = load_with(&text, &nothing, &overrides).unwrap();
     for shown in [config.to_string(), format!("{config:?}"), format!("{:?}{:?}", config.source, config.aggregates)] {
         assert!(!shown.contains("geheim") && shown.contains("********"), "{shown}");
@@ -363,4 +369,18 @@ fn what_is_shown_loads_to_the_same() {
     let config =
         with(&[("output.roll.age", "90s"), ("source.start", "{\"0\": 5}"), ("time.max_ahead", "off")]).unwrap();
     assert_eq!(load(&config.redacted()).unwrap().redacted(), config.redacted());
+}
+
+proptest! {
+    #[test]
+    fn no_change_of_the_reference_job_makes_loading_panic(at in 0.0..1.0_f64, remove in 0..40_usize, insert in "\\PC{0,8}") {
+        let text = include_str!("../../pipelines/clickstream.toml");
+        let boundary = |from: usize| (from..=text.len()).find(|i| text.is_char_boundary(*i)).unwrap_or(text.len());
+        let start = boundary((text.len() as f64 * at) as usize);
+        let end = boundary((start + remove).min(text.len()));
+        let changed = format!("{}{insert}{}", &text[..start], &text[end..]);
+        if let Err(wrong) = load(&changed) {
+            prop_assert_eq!(wrong.to_string().lines().count(), wrong.0.len());
+        }
+    }
 }

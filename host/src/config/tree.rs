@@ -9,6 +9,9 @@ use super::expand::expand;
 use super::mistake::{Mistake, Mistakes, Place, closest};
 use super::overrides::Override;
 
+/// The environment: a variable's value, if it is set.
+type Env<'a> = dyn Fn(&str) -> Option<String> + 'a;
+
 /// A table, by key.
 pub(super) type Table = BTreeMap<String, Node>;
 
@@ -35,7 +38,7 @@ pub(super) enum Value {
 }
 
 /// Reads a file's text into a tree. What is wrong is added to `mistakes`; what can be read is read.
-pub(super) fn parse(file: &str, text: &str, env: &dyn Fn(&str) -> Option<String>, mistakes: &mut Mistakes) -> Table {
+pub(super) fn parse(file: &str, text: &str, env: &Env<'_>, mistakes: &mut Mistakes) -> Table {
     let mut reader = Reader { file, lines: line_starts(text), env: Some(env), mistakes };
     let (table, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
@@ -52,7 +55,7 @@ struct Reader<'a> {
     /// The index of each line's first byte.
     lines: Vec<usize>,
     /// `None` = variables are not expanded.
-    env: Option<&'a dyn Fn(&str) -> Option<String>>,
+    env: Option<&'a Env<'a>>,
     mistakes: &'a mut Mistakes,
 }
 
@@ -82,17 +85,20 @@ impl Reader<'_> {
                     Value::Text(expanded.text)
                 }
                 Some(Err(wrong)) => {
-                    wrong.into_iter().for_each(|text| self.note(path, place.clone(), text));
+                    for text in wrong {
+                        self.note(path, place.clone(), text);
+                    }
                     Value::Broken
                 }
             },
-            DeValue::Integer(number) => match i64::from_str_radix(number.as_str(), number.radix()) {
-                Ok(number) => Value::Integer(number),
-                Err(_) => {
+            DeValue::Integer(number) => {
+                if let Ok(number) = i64::from_str_radix(number.as_str(), number.radix()) {
+                    Value::Integer(number)
+                } else {
                     self.note(path, place.clone(), format!("{number} is too large; write a number below 2^63"));
                     Value::Broken
                 }
-            },
+            }
             // The parser has checked the form; what overflows becomes infinite, which every reader refuses.
             DeValue::Float(number) => Value::Float(number.as_str().parse().unwrap_or(f64::NAN)),
             DeValue::Boolean(yes) => Value::Boolean(*yes),

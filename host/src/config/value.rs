@@ -204,14 +204,14 @@ pub(super) fn one_of<T: Copy>(words: &'static [(&'static str, T)]) -> impl Fn(&N
             Value::Boolean(yes) => yes.to_string(),
             _ => String::new(),
         };
-        match words.iter().find(|(word, _)| word.eq_ignore_ascii_case(&written)) {
-            Some((_, value)) => Ok(*value),
-            None => {
-                let known: Vec<_> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
-                is_not(node, "known here", &known.join(" or "))
-            }
-        }
+        let found = words.iter().find(|(word, _)| word.eq_ignore_ascii_case(&written));
+        found.map(|(_, value)| *value).map_or_else(|| is_not(node, "known here", &known(words)), Ok)
     }
+}
+
+/// The words, for messages.
+fn known<T>(words: &[(&str, T)]) -> String {
+    words.iter().map(|(word, _)| format!("{word:?}")).collect::<Vec<_>>().join(" or ")
 }
 
 /// A list of what `item` reads: TOML's, or text with commas.
