@@ -1,6 +1,6 @@
 //! Which requests are answered: none that a foreign web page can make a browser send with a use to it.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// The names under which this server is spoken to.
 #[derive(Clone, Debug)]
@@ -28,7 +28,7 @@ impl Guard {
         let host = host.to_ascii_lowercase();
         let literal = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
         literal.is_some_and(|v6| v6.parse::<Ipv6Addr>().is_ok())
-            || host.parse::<IpAddr>().is_ok()
+            || host.parse::<Ipv4Addr>().is_ok()
             || host.ends_with(".localhost")
             || (!host.is_empty() && !host.contains('.'))
             || self.hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(&host))
@@ -36,11 +36,8 @@ impl Guard {
 }
 
 fn without_port(host: &str) -> &str {
-    if host.parse::<SocketAddr>().is_ok() || !host.ends_with(']') {
-        host.rsplit_once(':').map_or(host, |(name, _)| name)
-    } else {
-        host
-    }
+    // An IPv6 address has colons of its own, inside brackets.
+    if host.ends_with(']') { host } else { host.rsplit_once(':').map_or(host, |(name, _)| name) }
 }
 
 #[cfg(test)]

@@ -67,6 +67,23 @@ fn publish(temporary: &Path, target: &Path) -> Result<Created, Error> {
     }
 }
 
+/// Makes a folder and those above it where they are missing, and their names durable.
+///
+/// # Errors
+/// [`Error::Io`], naming the folder.
+pub(super) fn make_folder(dir: &Path) -> Result<(), Error> {
+    let missing: Vec<&Path> = dir.ancestors().take_while(|folder| !folder.exists()).collect();
+    fs::create_dir_all(dir).map_err(Error::io("make the folder of", dir))?;
+    for folder in missing {
+        match folder.parent() {
+            Some(above) if above != Path::new("") => sync_folder(above)?,
+            Some(_) => sync_folder(Path::new("."))?,
+            None => {}
+        }
+    }
+    Ok(())
+}
+
 /// Makes the names in a folder durable.
 ///
 /// # Errors

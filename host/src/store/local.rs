@@ -38,7 +38,7 @@ impl LocalStore {
     /// # Errors
     /// [`Error::Held`] when `on_wait` broke off, [`Error::Io`].
     pub fn open(dir: &Path, on_wait: &mut dyn FnMut(&str) -> ControlFlow<()>) -> Result<Self, Error> {
-        fs::create_dir_all(dir).map_err(Error::io("make the folder of", dir))?;
+        durable::make_folder(dir)?;
         let lock = lock::acquire(dir, on_wait)?;
         let mut generation = newest_generation(dir)?;
         loop {

@@ -13,7 +13,7 @@ use wasmill_pipeline::state::delta::{GroupEntry, GroupId, StateDelta};
 const FEW_SEGMENTS: usize = 16;
 
 /// Below this size garbage is not worth a merge: reading 1 MiB takes about a millisecond.
-const SMALL_BYTES: u64 = 1 << 20;
+const SMALL_BYTES: u128 = 1 << 20;
 
 /// State bytes in one delta, well below the 2 GiB that an Arrow binary column can hold. A single larger state
 /// (at most 4 GiB by the encoding, in truth by the guest's memory limit) is a delta of its own.
@@ -30,9 +30,10 @@ const DELTA_STATE_BYTES: usize = 256 << 20;
 /// # Source
 /// O'Neil et al., "The Log-Structured Merge-Tree", 1996, and the logarithmic method of Bentley and Saxe, 1980.
 pub fn plan_merge(segments: &[SegmentRef], live_entries: u64) -> Option<Range<usize>> {
-    let entries: u64 = segments.iter().map(|segment| segment.entries).sum();
-    let bytes: u64 = segments.iter().map(|segment| segment.bytes).sum();
-    if segments.len() > 1 && bytes > SMALL_BYTES && entries > live_entries.saturating_mul(2) {
+    // As u128, so that no manifest can make the sums overflow.
+    let entries: u128 = segments.iter().map(|segment| u128::from(segment.entries)).sum();
+    let bytes: u128 = segments.iter().map(|segment| u128::from(segment.bytes)).sum();
+    if segments.len() > 1 && bytes > SMALL_BYTES && entries > 2 * u128::from(live_entries) {
         return Some(0..segments.len());
     }
     if segments.len() <= FEW_SEGMENTS {
@@ -40,8 +41,8 @@ pub fn plan_merge(segments: &[SegmentRef], live_entries: u64) -> Option<Range<us
     }
     let mut rest = bytes;
     let start = segments.iter().position(|segment| {
-        rest -= segment.bytes;
-        segment.bytes <= rest
+        rest -= u128::from(segment.bytes);
+        u128::from(segment.bytes) <= rest
     })?;
     Some(start..segments.len())
 }
@@ -201,6 +202,26 @@ pub(super) mod tests {
             let (_, merged) = run(&sizes, |bytes| bytes.min(100_000));
             let fresh: u64 = sizes.iter().sum();
             prop_assert!(merged <= fresh * 4, "{merged} bytes merged for {fresh}");
+        }
+
+        #[test]
+        fn dropping_garbage_costs_no_more_than_writing_it(steps in prop::collection::vec((0u64..3000, 0u64..3000), 1..200)) {
+            let (mut segments, mut live, mut fresh, mut merged) = (Vec::new(), 0, 0, 0);
+            for (puts, deletes) in steps {
+                let deletes = deletes.min(live);
+                live = live + puts - deletes;
+                fresh += puts + deletes;
+                segments.push(segment(40 + 1000 * (puts + deletes), puts + deletes));
+                if let Some(range) = plan_merge(&segments, live) {
+                    let all: u64 = segments[range.clone()].iter().map(|segment| segment.entries).sum();
+                    let written = if range.start == 0 { live } else { all };
+                    merged += written;
+                    segments.splice(range, [segment(40 + 1000 * written, written)]);
+                }
+                let entries: u64 = segments.iter().map(|segment| segment.entries).sum();
+                prop_assert!(entries <= 2 * live + 1100, "{entries} entries for {live} groups");
+            }
+            prop_assert!(merged <= fresh * 4, "{merged} entries merged for {fresh}");
         }
     }
 

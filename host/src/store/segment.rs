@@ -167,7 +167,7 @@ impl<'a> Cursor<'a> {
     fn put(&mut self) -> Option<Put<'a>> {
         let put = Put { start_us: self.i64()?, last_us: self.i64()?, key: self.bytes()?, state: self.bytes()? };
         // An Arrow column cannot hold a larger one.
-        (put.state.len() <= i32::MAX as usize).then_some(put)
+        i32::try_from(put.state.len()).is_ok().then_some(put)
     }
 
     /// `count` items of at least `least` bytes each. What is allocated is bounded by the bytes that are there.
