@@ -78,11 +78,14 @@
     (import "generated" (type $generated (eq $generated-in)))
     (import "init" (func $init (param "config" string) (param "seed" u64) (result (result (error string)))))
     (import "generate" (func $generate (param "first" u64) (param "times" (list s64)) (result $generated)))
-    (export "varlen" (type $varlen))
-    (export $generated-out "generated" (type $generated))
+    ;; What is exported is defined anew, of exported names only.
+    (type $varlen-out (record (field "offsets" (list u32)) (field "bytes" (list u8))))
+    (export $varlen-named "varlen" (type $varlen-out))
+    (type $generated-out (record (field "values" $varlen-named) (field "keys" (option $varlen-named))))
+    (export $generated-named "generated" (type $generated-out))
     (export "init" (func $init))
     (export "generate" (func $generate)
-      (func (param "first" u64) (param "times" (list s64)) (result $generated-out))))
+      (func (param "first" u64) (param "times" (list s64)) (result $generated-named))))
 
   (type $generated (record (field "values" $varlen) (field "keys" (option $varlen))))
   (type $generate-type (func (param "first" u64) (param "times" (list s64)) (result $generated)))

@@ -3,7 +3,7 @@
 use crate::plugin::{Component, Limits, Runtime, World};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type};
-use arrow_array::{Array, ArrayRef, BinaryArray, Float64Array, UInt64Array};
+use arrow_array::{ArrayRef, BinaryArray, Float64Array, UInt64Array};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use wasmill_pipeline::dead_letter::Reason;
