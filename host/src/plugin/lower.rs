@@ -102,14 +102,12 @@ impl<'a> Varlen<'a> {
     pub(super) fn new<T: ByteArrayType<Offset = i32>>(array: &'a GenericByteArray<T>) -> Self {
         // Arrow's offsets are never negative, so they read the same without a sign.
         let offsets: &[u32] = array.offsets().inner().inner().typed_data();
-        let (first, last) = match offsets {
-            [first, .., last] => (*first, *last),
-            _ => (0, 0),
-        };
+        let first = offsets.first().copied().unwrap_or(0);
+        let last = offsets.last().copied().unwrap_or(0);
         let bytes = &array.value_data()[first as usize..last as usize];
         let offsets = match first {
-            0 if !offsets.is_empty() => Cow::Borrowed(offsets),
-            _ => Cow::Owned(offsets.iter().map(|offset| offset - first).collect()),
+            0 => Cow::Borrowed(offsets),
+            _ => offsets.iter().map(|offset| offset - first).collect(),
         };
         Self { offsets, bytes }
     }
