@@ -5,8 +5,26 @@ use core::fmt::{self, Write};
 use wasmill_sdk::prelude::*;
 
 const PAGES: [&str; 20] = [
-    "/", "/home", "/search", "/product/1", "/product/2", "/product/3", "/product/4", "/product/5", "/product/6", "/product/7",
-    "/cart", "/checkout", "/account", "/orders", "/help", "/about", "/blog", "/blog/launch", "/deals", "/wishlist",
+    "/",
+    "/home",
+    "/search",
+    "/product/1",
+    "/product/2",
+    "/product/3",
+    "/product/4",
+    "/product/5",
+    "/product/6",
+    "/product/7",
+    "/cart",
+    "/checkout",
+    "/account",
+    "/orders",
+    "/help",
+    "/about",
+    "/blog",
+    "/blog/launch",
+    "/deals",
+    "/wishlist",
 ];
 const REFERRERS: [&str; 7] = ["direct", "google", "bing", "facebook", "twitter", "newsletter", "affiliate"];
 const DEVICES: [&str; 3] = ["mobile", "desktop", "tablet"];
@@ -75,9 +93,10 @@ struct Event {
 impl Event {
     /// `no_time`: whether there is no event time, and if so whether the field is absent or unreadable.
     fn write(&self, rng: &mut Rng, no_time: Option<bool>, out: &mut Vec<u8>) -> fmt::Result {
-        let Self { id: [a, b], time, visitor, session } = self;
-        let (a, b, c, d, e) = (a >> 32, a >> 16 & 0xFFFF, a & 0xFFF, 0x8000 | b >> 50, b & 0xFFFF_FFFF_FFFF);
-        write!(Out(out), "{{\"event_id\":\"{a:08x}-{b:04x}-4{c:03x}-{d:04x}-{e:012x}\",")?;
+        let Self { id: [high, low], time, visitor, session } = self;
+        // A UUID: version 4 in the third group, variant 10 in the fourth.
+        write!(Out(out), "{{\"event_id\":\"{:08x}-{:04x}-4{:03x}-", high >> 32, high >> 16 & 0xFFFF, high & 0xFFF)?;
+        write!(Out(out), "{:04x}-{:012x}\",", 0x8000 | low >> 50, low & 0xFFFF_FFFF_FFFF)?;
         match no_time {
             None => {
                 out.extend_from_slice(b"\"event_time\":\"");
@@ -100,7 +119,10 @@ impl Event {
         let (browser, campaign) = (rng.pick(&BROWSERS), rng.pick(&CAMPAIGNS));
         let mut out = Out(out);
         write!(out, "\"user_id\":\"u{visitor:06}\",\"session_id\":\"s{visitor:06}-{session:04}\",")?;
-        write!(out, "\"event_type\":\"{event_type}\",\"page\":\"{page}\",\"referrer\":\"{referrer}\",\"device\":\"{device}\",")?;
+        write!(
+            out,
+            "\"event_type\":\"{event_type}\",\"page\":\"{page}\",\"referrer\":\"{referrer}\",\"device\":\"{device}\","
+        )?;
         write!(out, "\"browser\":\"{browser}\",\"country\":\"{country}\",\"campaign\":\"{campaign}\",\"revenue\":")?;
         if event_type == "purchase" {
             let cents = 500 + rng.below(30_000);
@@ -158,7 +180,8 @@ mod tests {
     #[test]
     fn a_record_does_not_depend_on_its_batch() {
         generator_laws::<ClickstreamGenerator>("{}", 1, 500);
-        let all = r#"{"malformed_share":0.2,"no_time_share":0.2,"late_share":0.5,"late_by_s":100,"users":9,"jitter_ms":0}"#;
+        let all =
+            r#"{"malformed_share":0.2,"no_time_share":0.2,"late_share":0.5,"late_by_s":100,"users":9,"jitter_ms":0}"#;
         generator_laws::<ClickstreamGenerator>(all, 2, 500);
     }
 
@@ -197,7 +220,8 @@ mod tests {
 
     #[test]
     fn malformed_records_come_in_all_ways() {
-        let distinct: std::collections::HashSet<Vec<u8>> = records(r#"{"malformed_share":1}"#, 300).into_iter().collect();
+        let distinct: std::collections::HashSet<Vec<u8>> =
+            records(r#"{"malformed_share":1}"#, 300).into_iter().collect();
         assert_eq!(distinct.len(), 8);
     }
 

@@ -36,10 +36,23 @@ impl Parser for ClickstreamParser {
 
     #[inline]
     fn parse<'a>(&mut self, record: Record<'a>) -> Result<Option<Click<'a>>, Reject> {
-        let click = json_row!(record.text()?, Click {
-            event_id: text, event_time: time, user_id: text_or_empty, session_id: text, event_type: symbol, page: symbol,
-            referrer: symbol, device: symbol, browser: symbol, country: symbol, campaign: symbol, revenue: number,
-        })?;
+        let click = json_row!(
+            record.text()?,
+            Click {
+                event_id: text,
+                event_time: time,
+                user_id: text_or_empty,
+                session_id: text,
+                event_type: symbol,
+                page: symbol,
+                referrer: symbol,
+                device: symbol,
+                browser: symbol,
+                country: symbol,
+                campaign: symbol,
+                revenue: number,
+            }
+        )?;
         match () {
             () if click.user_id.is_empty() => Err(Reject::missing("user_id")),
             () if click.event_type.is_none() => Err(Reject::missing("event_type")),

@@ -95,7 +95,8 @@ impl<A: Aggregate> Groups<A> {
             encoding: Encoding::Plain,
             nullable: false,
         };
-        let context = if A::WANTS_WINDOW { [instant("window_start"), instant("window_end")].into() } else { Vec::new() };
+        let context =
+            if A::WANTS_WINDOW { [instant("window_start"), instant("window_end")].into() } else { Vec::new() };
         let description = Description {
             inputs: <A::Row<'static> as RowIn>::fields(),
             context,
@@ -177,7 +178,11 @@ impl<A: Aggregate> Groups<A> {
     /// A message: another version, or bytes that are not a state.
     pub fn restore(&mut self, slots: &[u32], version: u32, states: &Varlen) -> Result<(), String> {
         if version != A::STATE_VERSION && !A::RESTORES.contains(&version) {
-            return Err(format!("state version {version} is not known; known are {} and {:?}", A::STATE_VERSION, A::RESTORES));
+            return Err(format!(
+                "state version {version} is not known; known are {} and {:?}",
+                A::STATE_VERSION,
+                A::RESTORES
+            ));
         }
         self.reach(slots);
         for (i, slot) in slots.iter().enumerate() {
@@ -210,7 +215,9 @@ impl<A: Aggregate> Groups<A> {
 
 fn windows(context: &[Column]) -> (&[i64], &[i64]) {
     match context {
-        [Column { values: Values::Timestamp(starts), .. }, Column { values: Values::Timestamp(ends), .. }] => (starts, ends),
+        [Column { values: Values::Timestamp(starts), .. }, Column { values: Values::Timestamp(ends), .. }] => {
+            (starts, ends)
+        }
         _ => unreachable!("the host sends the context it was asked for"),
     }
 }
@@ -262,7 +269,7 @@ macro_rules! export_aggregate {
                 }
             }
 
-            $crate::bindings::aggregate::export_aggregate_world!(Component with_types_in $crate::bindings::aggregate);
+    $crate::bindings::aggregate::export_aggregate_world!(Component with_types_in $crate::bindings::aggregate);
         };
     };
 }

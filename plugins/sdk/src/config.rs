@@ -95,7 +95,11 @@ impl<'a> Config<'a> {
         }
         self.settings.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         let unknown: Vec<&str> = self.settings.iter().map(|(key, _)| key.as_ref()).collect();
-        let known = if self.known.is_empty() { "this plugin has no settings".into() } else { format!("known are {}", self.known.join(", ")) };
+        let known = if self.known.is_empty() {
+            "this plugin has no settings".into()
+        } else {
+            format!("known are {}", self.known.join(", "))
+        };
         Err(format!("unknown key {}; {known}", unknown.join(", ")))
     }
 
@@ -121,7 +125,9 @@ mod tests {
 
     #[test]
     fn settings_are_optional_and_typed() {
-        for (json, want) in [("", None), ("null", None), (" {} ", None), (r#"{"share":null}"#, None), (r#"{"share":0.5}"#, Some(0.5))] {
+        for (json, want) in
+            [("", None), ("null", None), (" {} ", None), (r#"{"share":null}"#, None), (r#"{"share":0.5}"#, Some(0.5))]
+        {
             assert_eq!(share(json), Ok(want));
         }
         assert_eq!(Config::make(r#"{"name":"a\tb"}"#, |c| c.text("name")), Ok(Some("a\tb".into())));

@@ -101,7 +101,7 @@ pub struct Bits {
 impl Bits {
     #[inline]
     fn push(&mut self, set: bool) {
-        if self.rows & 7 == 0 {
+        if self.rows.is_multiple_of(8) {
             self.bytes.push(0);
         }
         if let Some(last) = self.bytes.last_mut() {
@@ -211,10 +211,9 @@ fn append(to: &mut Vec<u8>, value: &[u8]) {
     let words = match n {
         0 => return,
         // Overlapping reads: where they overlap they hold the same bytes, so `|` puts them together.
-        1..4 => [
-            u64::from(rest[0]) | u64::from(rest[n / 2]) << (8 * (n / 2)) | u64::from(rest[n - 1]) << (8 * (n - 1)),
-            0,
-        ],
+        1..4 => {
+            [u64::from(rest[0]) | u64::from(rest[n / 2]) << (8 * (n / 2)) | u64::from(rest[n - 1]) << (8 * (n - 1)), 0]
+        }
         4..=8 => [u64::from(half(rest, 0)) | u64::from(half(rest, n - 4)) << (8 * (n - 4)), 0],
         9..16 => [word(rest, 0), word(rest, n - 8) >> (8 * (16 - n))],
         _ => return to.extend_from_slice(rest),
@@ -443,7 +442,9 @@ mod tests {
     fn validity_is_absent_without_nulls_and_a_bitmap_with_them() {
         let build = |values: &[Option<i64>]| {
             let mut builder = <Option<i64> as Put>::Builder::new(values.len());
-            values.iter().for_each(|v| v.put(&mut builder));
+            for value in values {
+                value.put(&mut builder);
+            }
             builder.column()
         };
         assert_eq!(build(&[Some(1), Some(2)]).validity, None);

@@ -115,7 +115,8 @@ impl<P: Parser> Host<P> {
         let event_time = P::EVENT_TIME.map(|name| {
             outputs.iter().position(|field| field.name == name).expect("EVENT_TIME names an output") as u32
         });
-        let value = Field { name: "value".into(), data_type: DataType::Binary, encoding: Encoding::Plain, nullable: true };
+        let value =
+            Field { name: "value".into(), data_type: DataType::Binary, encoding: Encoding::Plain, nullable: true };
         let inputs = core::iter::once(value).chain(<P::Meta<'static> as RowIn>::fields()).collect();
         let host = Self { parser: Config::make(config, P::new)?, wanted: Projection::default() };
         Ok((host, Description { inputs, outputs, event_time }))
@@ -192,7 +193,7 @@ macro_rules! export_parser {
                 }
             }
 
-            $crate::bindings::parser::export_parser_world!(Component with_types_in $crate::bindings::parser);
+    $crate::bindings::parser::export_parser_world!(Component with_types_in $crate::bindings::parser);
         };
     };
 }

@@ -187,7 +187,8 @@ fn round(lowest: usize, digits: &[u32]) -> f64 {
     let bits = |from: isize| {
         (0..64).fold(0u64, |bits, i| {
             let at = from + i;
-            let set = usize::try_from(at).is_ok_and(|at| digits.get(at / 32).is_some_and(|digit| digit >> (at % 32) & 1 == 1));
+            let set = usize::try_from(at)
+                .is_ok_and(|at| digits.get(at / 32).is_some_and(|digit| digit >> (at % 32) & 1 == 1));
             bits | u64::from(set) << i
         })
     };
@@ -224,7 +225,9 @@ impl Codec for ExactSum {
         if !exact.digits.is_empty() {
             out.push(exact.lowest as u8);
         }
-        exact.digits.iter().for_each(|digit| out.extend_from_slice(&digit.to_le_bytes()));
+        for digit in &exact.digits {
+            out.extend_from_slice(&digit.to_le_bytes());
+        }
     }
 
     fn decode(from: &mut Reader<'_>) -> Result<Self, Broken> {

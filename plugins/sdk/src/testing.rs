@@ -20,7 +20,9 @@ const NOBODY: u32 = u32::MAX;
 /// The columns that the host would send for `rows`.
 pub fn columns<R: RowOut + Clone>(rows: &[R]) -> Vec<Column> {
     let mut builders = R::builders(rows.len(), &Projection::default());
-    rows.iter().for_each(|row| row.clone().put(&mut builders));
+    for row in rows {
+        row.clone().put(&mut builders);
+    }
     R::columns(builders)
 }
 
@@ -156,7 +158,9 @@ pub fn parser_laws<P: Parser>(config: &str, records: &[Option<&[u8]>]) {
         host.project(alloc::vec![index as u32]);
         let column: Vec<(usize, Vec<String>)> = want
             .iter()
-            .map(|(record, row)| (*record, if row[0] == REJECTED { row.clone() } else { alloc::vec![row[index].clone()] }))
+            .map(|(record, row)| {
+                (*record, if row[0] == REJECTED { row.clone() } else { alloc::vec![row[index].clone()] })
+            })
             .collect();
         assert_eq!(outcome(&mut host, records, 0, &fields[index..=index]), column, "a projection changes no value");
     }
@@ -166,9 +170,16 @@ pub fn parser_laws<P: Parser>(config: &str, records: &[Option<&[u8]>]) {
 const REJECTED: &str = "rejected";
 
 /// What became of each record that was not filtered: its index and the values of its row, or its reject.
-fn outcome<P: Parser>(host: &mut Host<P>, records: &[Option<&[u8]>], first: usize, fields: &[Field]) -> Vec<(usize, Vec<String>)> {
+fn outcome<P: Parser>(
+    host: &mut Host<P>,
+    records: &[Option<&[u8]>],
+    first: usize,
+    fields: &[Field],
+) -> Vec<(usize, Vec<String>)> {
     let mut values = <Option<&[u8]> as Put>::Builder::new(records.len());
-    records.iter().for_each(|record| record.put(&mut values));
+    for record in records {
+        record.put(&mut values);
+    }
     let parsed = host.parse(records.len() as u32, &[values.column()]);
     let rows = parsed.rows;
     assert_eq!(rows.columns.len(), fields.len(), "as many columns as were promised");
@@ -177,9 +188,10 @@ fn outcome<P: Parser>(host: &mut Host<P>, records: &[Option<&[u8]>], first: usiz
     assert!(origins.is_sorted(), "origins do not decrease");
     let columns: Vec<Vec<String>> =
         rows.columns.iter().zip(fields).map(|(column, field)| read(column, field, rows.count as usize)).collect();
-    let made = origins.iter().enumerate().map(|(row, record)| {
-        (*record, columns.iter().map(|column| column[row].clone()).collect())
-    });
+    let made = origins
+        .iter()
+        .enumerate()
+        .map(|(row, record)| (*record, columns.iter().map(|column| column[row].clone()).collect()));
     let refused = parsed.rejects.iter().map(|reject| {
         (reject.record_index, alloc::vec![REJECTED.into(), format!("{:?}: {}", reject.kind, reject.message)])
     });
@@ -205,7 +217,9 @@ fn read(column: &Column, field: &Field, rows: usize) -> Vec<String> {
         (Values::Int64(v), DataType::Int64, false) | (Values::Timestamp(v), DataType::Timestamp, false) => {
             (v.len(), v.iter().map(|value| format!("{value}")).collect())
         }
-        (Values::Float64(v), DataType::Float64, false) => (v.len(), v.iter().map(|value| format!("{:x}", value.to_bits())).collect()),
+        (Values::Float64(v), DataType::Float64, false) => {
+            (v.len(), v.iter().map(|value| format!("{:x}", value.to_bits())).collect())
+        }
         (Values::Utf8(v), DataType::Utf8, false) | (Values::Binary(v), DataType::Binary, false) => {
             (v.offsets.len() - 1, (0..rows).map(|row| text(v, row)).collect())
         }
@@ -215,7 +229,11 @@ fn read(column: &Column, field: &Field, rows: usize) -> Vec<String> {
         _ => unreachable!("column {} is what its field says", field.name),
     };
     assert_eq!((len, values.len()), (rows, rows), "column {} has a value per row", field.name);
-    values.into_iter().enumerate().map(|(row, value)| if valid(row) { format!("={value}") } else { "null".into() }).collect()
+    values
+        .into_iter()
+        .enumerate()
+        .map(|(row, value)| if valid(row) { format!("={value}") } else { "null".into() })
+        .collect()
 }
 
 /// Checks that record `n` is a pure function of settings, seed, `n` and time: in whatever batch it is asked for.
@@ -228,7 +246,7 @@ pub fn generator_laws<G: Generator>(config: &str, seed: u64, count: u32) {
     let times: Vec<i64> = (0..i64::from(count)).map(|n| 1_767_225_600_000_000 + n * 1000).collect();
     let whole = generate(&new(), 0, &times);
     let (mut values, mut keys) = (Bytes::new(0), Bytes::new(0));
-    for (n, time) in times.iter().enumerate().rev().collect::<Vec<_>>().into_iter().rev() {
+    for (n, time) in times.iter().enumerate() {
         let one = generate(&new(), n as u64, &[*time]);
         values.push(&one.values.bytes);
         keys.push(&one.keys.map(|keys| keys.bytes).unwrap_or_default());

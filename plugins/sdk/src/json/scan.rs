@@ -187,7 +187,8 @@ impl<'a> Object<'a> {
 
     #[inline]
     fn word(&mut self, word: &str, value: Value<'a>) -> Result<Value<'a>, Reject> {
-        let found = self.text.as_bytes().get(self.at..self.at + word.len()).is_some_and(|bytes| same(bytes, word.as_bytes()));
+        let found =
+            self.text.as_bytes().get(self.at..self.at + word.len()).is_some_and(|bytes| same(bytes, word.as_bytes()));
         if !found {
             return Err(self.malformed());
         }
@@ -384,7 +385,8 @@ fn special(bytes: &[u8], mut at: usize) -> usize {
         // above a right one, and bytes from 0x80 on are masked out: the lowest bit is always right.
         let quote = word ^ (ONES * 0x22);
         let slash = word ^ (ONES * 0x5C);
-        let hits = (word.wrapping_sub(ONES * 0x20) | quote.wrapping_sub(ONES) | slash.wrapping_sub(ONES)) & !word & HIGHS;
+        let hits =
+            (word.wrapping_sub(ONES * 0x20) | quote.wrapping_sub(ONES) | slash.wrapping_sub(ONES)) & !word & HIGHS;
         if hits != 0 {
             return at + (hits.trailing_zeros() >> 3) as usize;
         }

@@ -49,17 +49,59 @@ fn fields_are_read_in_any_order_with_any_space() {
 #[test]
 fn absent_fields_and_nulls_are_default() {
     assert_eq!(read("{}"), Ok(Row::default()));
-    assert_eq!(read(r#"{"user_id":null,"page":null,"a":null,"ok":null,"time":null,"revenue":null}"#), Ok(Row::default()));
+    assert_eq!(
+        read(r#"{"user_id":null,"page":null,"a":null,"ok":null,"time":null,"revenue":null}"#),
+        Ok(Row::default())
+    );
 }
 
 #[test]
 fn what_is_not_json_is_malformed() {
     for text in [
-        "", " ", "{", "[]", "1", "null", "{}x", "{} {}", "{,}", r#"{"a"}"#, r#"{"a":}"#, r#"{"a":1,}"#, r#"{"a":1 "b":2}"#, "{a:1}",
-        r#"{"a":01}"#, r#"{"a":1.}"#, r#"{"a":.5}"#, r#"{"a":+1}"#, r#"{"a":-}"#, r#"{"a":1e}"#, r#"{"a":0x1}"#, r#"{"a":tru}"#, r#"{"a":nulL}"#,
-        "{\"page\":\"a\nb\"}", "{\"page\":\"a\u{0}\"}", r#"{"page":"\x"}"#, r#"{"page":"\u12g4"}"#, r#"{"page":"\ud800"}"#, r#"{"page":"\udc00"}"#,
-        r#"{"page":"\ud800\u0041"}"#, r#"{"page":"\ud800\ud800"}"#, r#"{"page":"abc"#, r#"{"page":"abc\"#, r#"{"page":"\u12"#, r#"{'a':1}"#,
-        r#"{"z":[1,]}"#, r#"{"z":[,1]}"#, r#"{"z":{"b":1,}}"#, r#"{"z":[1 2]}"#, r#"{"z":[1}}"#, r#"{"z":{]}}"#, r#"{"z":{1:2}}"#, r#"{"z":[01]}"#, "\u{feff}{}",
+        "",
+        " ",
+        "{",
+        "[]",
+        "1",
+        "null",
+        "{}x",
+        "{} {}",
+        "{,}",
+        r#"{"a"}"#,
+        r#"{"a":}"#,
+        r#"{"a":1,}"#,
+        r#"{"a":1 "b":2}"#,
+        "{a:1}",
+        r#"{"a":01}"#,
+        r#"{"a":1.}"#,
+        r#"{"a":.5}"#,
+        r#"{"a":+1}"#,
+        r#"{"a":-}"#,
+        r#"{"a":1e}"#,
+        r#"{"a":0x1}"#,
+        r#"{"a":tru}"#,
+        r#"{"a":nulL}"#,
+        "{\"page\":\"a\nb\"}",
+        "{\"page\":\"a\u{0}\"}",
+        r#"{"page":"\x"}"#,
+        r#"{"page":"\u12g4"}"#,
+        r#"{"page":"\ud800"}"#,
+        r#"{"page":"\udc00"}"#,
+        r#"{"page":"\ud800\u0041"}"#,
+        r#"{"page":"\ud800\ud800"}"#,
+        r#"{"page":"abc"#,
+        r#"{"page":"abc\"#,
+        r#"{"page":"\u12"#,
+        r"{'a':1}",
+        r#"{"z":[1,]}"#,
+        r#"{"z":[,1]}"#,
+        r#"{"z":{"b":1,}}"#,
+        r#"{"z":[1 2]}"#,
+        r#"{"z":[1}}"#,
+        r#"{"z":{]}}"#,
+        r#"{"z":{1:2}}"#,
+        r#"{"z":[01]}"#,
+        "\u{feff}{}",
     ] {
         assert_eq!(kind(text), RejectKind::Malformed, "{text}");
     }
@@ -68,9 +110,23 @@ fn what_is_not_json_is_malformed() {
 #[test]
 fn what_cannot_be_is_invalid() {
     for text in [
-        r#"{"a":1,"a":1}"#, r#"{"a":1,"\u0061":2}"#, r#"{"z":1,"z":2}"#, r#"{"z":{"b":1,"b":2}}"#, r#"{"z":[{"b":{},"b":{}}]}"#, r#"{"a":1e999}"#,
-        r#"{"z":-1e999}"#, r#"{"a":NaN}"#, r#"{"z":Infinity}"#, r#"{"a":-Infinity}"#, r#"{"user_id":7}"#, r#"{"page":["/"]}"#, r#"{"a":1.5}"#,
-        r#"{"a":9223372036854775808}"#, r#"{"ok":"true"}"#, r#"{"revenue":"12"}"#, r#"{"revenue":{}}"#,
+        r#"{"a":1,"a":1}"#,
+        r#"{"a":1,"\u0061":2}"#,
+        r#"{"z":1,"z":2}"#,
+        r#"{"z":{"b":1,"b":2}}"#,
+        r#"{"z":[{"b":{},"b":{}}]}"#,
+        r#"{"a":1e999}"#,
+        r#"{"z":-1e999}"#,
+        r#"{"a":NaN}"#,
+        r#"{"z":Infinity}"#,
+        r#"{"a":-Infinity}"#,
+        r#"{"user_id":7}"#,
+        r#"{"page":["/"]}"#,
+        r#"{"a":1.5}"#,
+        r#"{"a":9223372036854775808}"#,
+        r#"{"ok":"true"}"#,
+        r#"{"revenue":"12"}"#,
+        r#"{"revenue":{}}"#,
     ] {
         assert_eq!(kind(text), RejectKind::Invalid, "{text}");
     }
@@ -109,12 +165,24 @@ impl<'de> serde::Deserialize<'de> for Strict {
             fn expecting(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
                 f.write_str("JSON")
             }
-            fn visit_bool<E>(self, _: bool) -> Result<Strict, E> { Ok(Strict) }
-            fn visit_i64<E>(self, _: i64) -> Result<Strict, E> { Ok(Strict) }
-            fn visit_u64<E>(self, _: u64) -> Result<Strict, E> { Ok(Strict) }
-            fn visit_f64<E>(self, _: f64) -> Result<Strict, E> { Ok(Strict) }
-            fn visit_str<E>(self, _: &str) -> Result<Strict, E> { Ok(Strict) }
-            fn visit_unit<E>(self) -> Result<Strict, E> { Ok(Strict) }
+            fn visit_bool<E>(self, _: bool) -> Result<Strict, E> {
+                Ok(Strict)
+            }
+            fn visit_i64<E>(self, _: i64) -> Result<Strict, E> {
+                Ok(Strict)
+            }
+            fn visit_u64<E>(self, _: u64) -> Result<Strict, E> {
+                Ok(Strict)
+            }
+            fn visit_f64<E>(self, _: f64) -> Result<Strict, E> {
+                Ok(Strict)
+            }
+            fn visit_str<E>(self, _: &str) -> Result<Strict, E> {
+                Ok(Strict)
+            }
+            fn visit_unit<E>(self) -> Result<Strict, E> {
+                Ok(Strict)
+            }
             fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<Strict, A::Error> {
                 while seq.next_element::<Strict>()?.is_some() {}
                 Ok(Strict)
@@ -150,14 +218,22 @@ fn accepts(text: &str) -> bool {
 }
 
 fn json(depth: u32) -> impl Strategy<Value = String> {
-    let number = prop_oneof![any::<i64>().prop_map(|n| n.to_string()), any::<f64>().prop_map(|n| alloc::format!("{n:e}"))];
+    let number =
+        prop_oneof![any::<i64>().prop_map(|n| n.to_string()), any::<f64>().prop_map(|n| alloc::format!("{n:e}"))];
     let text = any::<String>().prop_map(|s| serde_json::to_string(&s).unwrap());
-    let leaf = prop_oneof![number, text, Just("null".to_string()), Just("true".to_string()), Just(r#""\u0041\ud83d\ude00\/""#.to_string())];
+    let leaf = prop_oneof![
+        number,
+        text,
+        Just("null".to_string()),
+        Just("true".to_string()),
+        Just(r#""\u0041\ud83d\ude00\/""#.to_string())
+    ];
     leaf.prop_recursive(depth, 24, 4, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(|items| alloc::format!("[{}]", items.join(" , "))),
             prop::collection::vec(("[a-d]", inner), 0..4).prop_map(|members| {
-                let members: Vec<String> = members.iter().map(|(key, value)| alloc::format!("\"{key}\":{value}")).collect();
+                let members: Vec<String> =
+                    members.iter().map(|(key, value)| alloc::format!("\"{key}\":{value}")).collect();
                 alloc::format!("{{{}}}", members.join(","))
             }),
         ]
