@@ -171,7 +171,9 @@ impl<T: Codec> Codec for Option<T> {
 impl<T: Codec> Codec for Vec<T> {
     fn encode(&self, out: &mut Vec<u8>) {
         (self.len() as u64).encode(out);
-        self.iter().for_each(|item| item.encode(out));
+        for item in self {
+            item.encode(out);
+        }
     }
 
     fn decode(from: &mut Reader<'_>) -> Result<Self, Broken> {
@@ -182,7 +184,9 @@ impl<T: Codec> Codec for Vec<T> {
 impl<T: Codec + Ord> Codec for BTreeSet<T> {
     fn encode(&self, out: &mut Vec<u8>) {
         (self.len() as u64).encode(out);
-        self.iter().for_each(|item| item.encode(out));
+        for item in self {
+            item.encode(out);
+        }
     }
 
     fn decode(from: &mut Reader<'_>) -> Result<Self, Broken> {

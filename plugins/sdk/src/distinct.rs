@@ -121,9 +121,15 @@ impl Distinct {
         const ALPHA: f64 = 0.721_347_520_444_481_7;
         let mut counts = [0u32; MAX_RANK as usize + 1];
         match &self.0 {
-            Form::Dense(ranks) => ranks.iter().for_each(|&rank| counts[rank as usize] += 1),
+            Form::Dense(ranks) => {
+                for rank in ranks.iter() {
+                    counts[*rank as usize] += 1;
+                }
+            }
             Form::Sparse(entries) => {
-                entries.iter().for_each(|&entry| counts[split(entry).1 as usize] += 1);
+                for entry in entries {
+                    counts[split(*entry).1 as usize] += 1;
+                }
                 counts[0] = (REGISTERS - entries.len()) as u32;
             }
         }
@@ -194,7 +200,9 @@ impl Codec for Distinct {
         match &self.0 {
             Form::Sparse(entries) => {
                 (entries.len() as u64).encode(out);
-                entries.iter().for_each(|entry| out.extend_from_slice(&entry.to_le_bytes()));
+                for entry in entries {
+                    out.extend_from_slice(&entry.to_le_bytes());
+                }
             }
             Form::Dense(ranks) => {
                 DENSE.encode(out);
@@ -253,7 +261,9 @@ mod tests {
                 parts.reverse();
             }
             let mut merged = Distinct::default();
-            parts.iter().for_each(|part| merged.merge(part));
+            for part in &parts {
+                merged.merge(part);
+            }
             prop_assert_eq!(bytes(&merged), bytes(&whole));
         }
 

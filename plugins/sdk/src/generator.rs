@@ -12,7 +12,7 @@ pub use wit::Generated;
 /// Random numbers that depend on a seed and a number only.
 ///
 /// # Source
-/// SplitMix64: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014.
+/// `SplitMix64`: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014.
 #[derive(Clone, Debug)]
 pub struct Rng(u64);
 

@@ -6,6 +6,31 @@ use alloc::format;
 #[global_allocator]
 static MEMORY: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
+// Without `std` nobody else links the C library, which has `memcpy` and its like on these targets.
+#[cfg(all(target_os = "wasi", not(feature = "std")))]
+#[expect(unsafe_code, reason = "the block declares nothing")]
+#[link(name = "c")]
+unsafe extern "C" {}
+
+/// Where the host puts what it sends. `wit-bindgen` has it for the other targets; on wasip2 it counts on the C library's,
+/// which would take memory from another allocator than the one that gives it back.
+#[cfg(all(target_env = "p2", not(feature = "std")))]
+#[expect(unsafe_code, reason = "the canonical ABI asks for raw memory")]
+#[unsafe(no_mangle)]
+extern "C" fn cabi_realloc(old: *mut u8, old_len: usize, align: usize, new_len: usize) -> *mut u8 {
+    use alloc::alloc::{Layout, alloc, handle_alloc_error, realloc};
+    let layout = |len| Layout::from_size_align(len, align).expect("the host asks for a power of two");
+    if new_len == 0 {
+        return core::ptr::without_provenance_mut(align);
+    }
+    // SAFETY: `new_len` is not 0, and `old` came from here with `old_len` and `align`, as the canonical ABI promises.
+    let memory = unsafe { if old_len == 0 { alloc(layout(new_len)) } else { realloc(old, layout(old_len), new_len) } };
+    if memory.is_null() {
+        handle_alloc_error(layout(new_len));
+    }
+    memory
+}
+
 /// Tells the host's log what the panic said, then traps: the host drops the instance.
 #[cfg(all(target_arch = "wasm32", not(feature = "std")))]
 #[panic_handler]

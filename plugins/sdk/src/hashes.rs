@@ -108,7 +108,9 @@ impl PartialEq for Hashes {
 impl Codec for Hashes {
     fn encode(&self, out: &mut Vec<u8>) {
         (self.len() as u64).encode(out);
-        self.as_slice().iter().for_each(|hash| hash.encode(out));
+        for hash in self.as_slice() {
+            hash.encode(out);
+        }
     }
 
     fn decode(from: &mut Reader<'_>) -> Result<Self, Broken> {
@@ -120,7 +122,9 @@ impl Codec for Hashes {
             return Ok(Self(Form::Many(hashes)));
         }
         let mut few = Self::default();
-        hashes.into_iter().for_each(|hash| few.add(hash));
+        for hash in hashes {
+            few.add(hash);
+        }
         Ok(few)
     }
 }
@@ -133,7 +137,9 @@ mod tests {
 
     fn of(values: &[u8]) -> Hashes {
         let mut set = Hashes::default();
-        values.iter().for_each(|value| set.add(Hash64(u64::from(*value))));
+        for value in values {
+            set.add(Hash64(u64::from(*value)));
+        }
         set
     }
 

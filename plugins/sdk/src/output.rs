@@ -101,7 +101,7 @@ pub struct Bits {
 impl Bits {
     #[inline]
     fn push(&mut self, set: bool) {
-        if self.rows & 7 == 0 {
+        if self.rows.is_multiple_of(8) {
             self.bytes.push(0);
         }
         if let Some(last) = self.bytes.last_mut() {
@@ -442,7 +442,9 @@ mod tests {
     fn validity_is_absent_without_nulls_and_a_bitmap_with_them() {
         let build = |values: &[Option<i64>]| {
             let mut builder = <Option<i64> as Put>::Builder::new(values.len());
-            values.iter().for_each(|v| v.put(&mut builder));
+            for value in values {
+                value.put(&mut builder);
+            }
             builder.column()
         };
         assert_eq!(build(&[Some(1), Some(2)]).validity, None);

@@ -225,7 +225,9 @@ impl Codec for ExactSum {
         if !exact.digits.is_empty() {
             out.push(exact.lowest as u8);
         }
-        exact.digits.iter().for_each(|digit| out.extend_from_slice(&digit.to_le_bytes()));
+        for digit in &exact.digits {
+            out.extend_from_slice(&digit.to_le_bytes());
+        }
     }
 
     fn decode(from: &mut Reader<'_>) -> Result<Self, Broken> {

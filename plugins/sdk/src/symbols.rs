@@ -128,7 +128,9 @@ mod tests {
     fn every_row_finds_its_text_again_past_many_doublings() {
         let texts: Vec<String> = (0..2000).map(|i| format!("/product/{}/{}", i % 700, "x".repeat(i % 23))).collect();
         let mut symbols = Symbols::new(texts.len());
-        texts.iter().for_each(|text| symbols.push(text.as_bytes()));
+        for text in &texts {
+            symbols.push(text.as_bytes());
+        }
         for (row, text) in texts.iter().enumerate() {
             assert_eq!(symbols.values.get(symbols.indices[row] as usize), text.as_bytes());
         }

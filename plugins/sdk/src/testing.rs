@@ -20,7 +20,9 @@ const NOBODY: u32 = u32::MAX;
 /// The columns that the host would send for `rows`.
 pub fn columns<R: RowOut + Clone>(rows: &[R]) -> Vec<Column> {
     let mut builders = R::builders(rows.len(), &Projection::default());
-    rows.iter().for_each(|row| row.clone().put(&mut builders));
+    for row in rows {
+        row.clone().put(&mut builders);
+    }
     R::columns(builders)
 }
 
@@ -175,7 +177,9 @@ fn outcome<P: Parser>(
     fields: &[Field],
 ) -> Vec<(usize, Vec<String>)> {
     let mut values = <Option<&[u8]> as Put>::Builder::new(records.len());
-    records.iter().for_each(|record| record.put(&mut values));
+    for record in records {
+        record.put(&mut values);
+    }
     let parsed = host.parse(records.len() as u32, &[values.column()]);
     let rows = parsed.rows;
     assert_eq!(rows.columns.len(), fields.len(), "as many columns as were promised");
@@ -242,7 +246,7 @@ pub fn generator_laws<G: Generator>(config: &str, seed: u64, count: u32) {
     let times: Vec<i64> = (0..i64::from(count)).map(|n| 1_767_225_600_000_000 + n * 1000).collect();
     let whole = generate(&new(), 0, &times);
     let (mut values, mut keys) = (Bytes::new(0), Bytes::new(0));
-    for (n, time) in times.iter().enumerate().rev().collect::<Vec<_>>().into_iter().rev() {
+    for (n, time) in times.iter().enumerate() {
         let one = generate(&new(), n as u64, &[*time]);
         values.push(&one.values.bytes);
         keys.push(&one.keys.map(|keys| keys.bytes).unwrap_or_default());

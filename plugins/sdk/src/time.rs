@@ -111,7 +111,7 @@ fn offset_seconds(zone: &[u8]) -> Option<i64> {
 /// 0 for a month that is none.
 #[inline]
 fn days_in_month(year: u32, month: u32) -> u32 {
-    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     DAYS_IN_MONTH.get(month.wrapping_sub(1) as usize).map_or(0, |days| days + u32::from(leap && month == 2))
 }
 

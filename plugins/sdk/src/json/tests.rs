@@ -92,7 +92,7 @@ fn what_is_not_json_is_malformed() {
         r#"{"page":"abc"#,
         r#"{"page":"abc\"#,
         r#"{"page":"\u12"#,
-        r#"{'a':1}"#,
+        r"{'a':1}",
         r#"{"z":[1,]}"#,
         r#"{"z":[,1]}"#,
         r#"{"z":{"b":1,}}"#,
