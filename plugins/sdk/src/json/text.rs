@@ -11,14 +11,15 @@ use core::fmt;
 #[derive(Clone, Copy, Default)]
 pub struct Text<'a> {
     raw: &'a str,
-    escaped: bool,
+    /// 0 = none. A whole word: a `bool` and its padding would be copied in pieces, at twice the cost of parsing.
+    escapes: usize,
 }
 
 impl<'a> Text<'a> {
     /// `raw` as it stands between the quotes; if `escaped`, its escapes have been checked.
     #[inline]
     pub(super) fn new(raw: &'a str, escaped: bool) -> Self {
-        Self { raw, escaped }
+        Self { raw, escapes: usize::from(escaped) }
     }
 
     /// Whether there is no character.
@@ -32,7 +33,7 @@ impl<'a> Text<'a> {
     #[inline]
     #[must_use]
     pub fn to_cow(&self) -> Cow<'a, str> {
-        if self.escaped { Cow::Owned(self.unescaped()) } else { Cow::Borrowed(self.raw) }
+        if self.escapes > 0 { Cow::Owned(self.unescaped()) } else { Cow::Borrowed(self.raw) }
     }
 
     #[cold]
@@ -114,7 +115,7 @@ impl Put for Text<'_> {
 
     #[inline]
     fn put(self, into: &mut Utf8s) {
-        if self.escaped {
+        if self.escapes > 0 {
             into.0.push_with(|out: &mut Vec<u8>| out.extend_from_slice(self.unescaped().as_bytes()));
         } else {
             into.0.push(self.raw.as_bytes());
@@ -129,7 +130,7 @@ impl Put for crate::input::Symbol<Text<'_>> {
 
     #[inline]
     fn put(self, into: &mut Symbols) {
-        if self.0.escaped {
+        if self.0.escapes > 0 {
             into.push(self.0.unescaped().as_bytes());
         } else {
             into.push(self.0.raw.as_bytes());
