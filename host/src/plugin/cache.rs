@@ -27,14 +27,14 @@ const WRITABLE_BY_OTHERS: u32 = 0o022;
 /// shows it to be what this program once wrote for this very source and engine. Anything else is compiled again.
 pub(super) struct Cache {
     dir: PathBuf,
-    engine_key: [u8; 32],
+    engine: Digest,
 }
 
 impl Cache {
     /// The cache in `dir`, made if absent; `None`, with a warning, if it cannot be used safely.
     pub(super) fn open(dir: &Path, engine: &Engine) -> Option<Self> {
         match prepare(dir) {
-            Ok(()) => Some(Self { dir: dir.to_owned(), engine_key: engine_key(engine) }),
+            Ok(()) => Some(Self { dir: dir.to_owned(), engine: engine_digest(engine) }),
             Err(error) => {
                 tracing::warn!(dir = %dir.display(), %error, "going without the compiled plugin cache");
                 None
@@ -108,14 +108,13 @@ impl Cache {
         let mut hash = Sha256::new();
         hash.update(MAGIC);
         hash.update(source.as_bytes());
-        hash.update(self.engine_key);
+        hash.update(self.engine.as_bytes());
         hash.update(code);
         hash.finalize().into()
     }
 
     fn path(&self, source: &Digest) -> PathBuf {
-        let engine: String = self.engine_key.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        self.dir.join(format!("{source}-{engine}.cwasm"))
+        self.dir.join(format!("{source}-{}.cwasm", self.engine))
     }
 }
 
@@ -136,10 +135,10 @@ fn prepare(dir: &Path) -> io::Result<()> {
 }
 
 /// Everything about the engine that compiled code depends on: wasmtime's version, settings, the CPU's features.
-fn engine_key(engine: &Engine) -> [u8; 32] {
+fn engine_digest(engine: &Engine) -> Digest {
     let mut hasher = Sha256Hasher(Sha256::new());
     engine.precompile_compatibility_hash().hash(&mut hasher);
-    hasher.0.finalize().into()
+    Digest::of(hasher.0)
 }
 
 /// Lets what implements `Hash` be hashed by something stable across Rust releases.

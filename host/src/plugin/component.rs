@@ -69,13 +69,13 @@ impl std::fmt::Display for World {
     }
 }
 
-/// The SHA-256 of a component's file; shown as 64 hexadecimal digits.
+/// A SHA-256, of a component's file above all; shown as 64 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Digest([u8; 32]);
 
 impl Digest {
-    fn of(bytes: &[u8]) -> Self {
-        Self(Sha256::digest(bytes).into())
+    pub(super) fn of(hash: Sha256) -> Self {
+        Self(hash.finalize().into())
     }
 
     pub(super) fn as_bytes(&self) -> &[u8] {
@@ -117,7 +117,7 @@ impl Component {
         let began = Instant::now();
         let bytes = read(path)?;
         check_header(path, &bytes)?;
-        let digest = Digest::of(&bytes);
+        let digest = Digest::of(Sha256::new_with_prefix(&bytes));
         let cached = runtime.cache().and_then(|cache| cache.get(runtime.engine(), &digest));
         let from_cache = cached.is_some();
         let compiled = match cached {

@@ -7,7 +7,7 @@ use wasmill_pipeline::plugin::{AggregateDescription, DataType, Encoding, Field, 
 
 /// The most columns in one list; the widest tables in the wild have some hundreds.
 const MAX_COLUMNS: usize = 1024;
-/// The longest column name: PostgreSQL's limit is 63, Parquet and CSV have none.
+/// The longest column name: databases allow 63 or 128 bytes, Parquet and CSV any number.
 const MAX_NAME_BYTES: usize = 128;
 /// The most older state versions that a plugin can claim to read.
 const MAX_RESTORES: usize = 1024;
@@ -186,5 +186,66 @@ fn encoding(said: wit::Encoding) -> Encoding {
         wit::Encoding::Plain => Encoding::Plain,
         wit::Encoding::Dictionary => Encoding::Dictionary,
         wit::Encoding::Hash => Encoding::Hash,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn field(name: &str, data_type: wit::DataType, encoding: wit::Encoding) -> wit::Field {
+        wit::Field { name: name.to_owned(), data_type, encoding, nullable: true }
+    }
+
+    fn parser_of(
+        inputs: Vec<wit::Field>,
+        outputs: Vec<wit::Field>,
+        event_time: Option<u32>,
+    ) -> Result<ParserDescription, String> {
+        parser(wit_parser::Description { inputs, outputs, event_time }).map(|(_, description)| description)
+    }
+
+    fn int(name: &str) -> wit::Field {
+        field(name, wit::DataType::Int64, wit::Encoding::Plain)
+    }
+
+    #[test]
+    fn names_are_words_of_letters_digits_and_underscores() {
+        assert!(parser_of(vec![], vec![int("page_2")], None).is_ok());
+        for name in ["", "2page", "a b", "a\nb", "../x", "é", &"x".repeat(129)] {
+            assert!(parser_of(vec![], vec![int(name)], None).unwrap_err().contains("is not valid"));
+        }
+    }
+
+    #[test]
+    fn a_name_stands_for_one_column() {
+        let twice = parser_of(vec![], vec![int("a"), int("a")], None);
+        assert_eq!(twice.unwrap_err(), "has two output columns named `a`");
+    }
+
+    #[test]
+    fn event_time_is_a_timestamp_among_the_outputs() {
+        let time = field("at", wit::DataType::Timestamp, wit::Encoding::Plain);
+        assert_eq!(parser_of(vec![], vec![int("a"), time], Some(1)).unwrap().event_time, Some(1));
+        assert!(parser_of(vec![], vec![int("a")], Some(0)).unwrap_err().contains("wanted a Timestamp"));
+        assert!(parser_of(vec![], vec![int("a")], Some(1)).unwrap_err().contains("there are 1"));
+    }
+
+    #[test]
+    fn hashes_are_for_inputs_and_dictionaries_for_bytes() {
+        let hash = field("a", wit::DataType::Utf8, wit::Encoding::Hash);
+        assert!(parser_of(vec![], vec![hash], None).unwrap_err().contains("for inputs only"));
+        let dictionary = field("a", wit::DataType::Int64, wit::Encoding::Dictionary);
+        assert!(parser_of(vec![], vec![dictionary], None).unwrap_err().contains("for Utf8 and Binary"));
+    }
+
+    #[test]
+    fn a_parser_asks_for_parts_of_a_record_as_they_are() {
+        let value = field("value", wit::DataType::Binary, wit::Encoding::Plain);
+        assert!(parser_of(vec![value.clone()], vec![], None).is_ok());
+        assert!(parser_of(vec![int("headers")], vec![], None).unwrap_err().contains("there is no input `headers`"));
+        assert!(parser_of(vec![int("value")], vec![], None).unwrap_err().contains("it is Binary, Plain"));
+        let never_null = wit::Field { nullable: false, ..value };
+        assert!(parser_of(vec![never_null], vec![], None).unwrap_err().contains("may be null"));
     }
 }

@@ -228,3 +228,25 @@ fn reason(kind: RejectKind) -> Reason {
         RejectKind::Unsupported => Reason::Unsupported,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rejected(records: &[usize]) -> Vec<Reject> {
+        let reject = |&record| Reject { record, reason: Reason::Malformed, message: String::new() };
+        records.iter().map(reject).collect()
+    }
+
+    #[test]
+    fn a_record_has_rows_or_is_rejected() {
+        assert_eq!(check_disjoint(Some(&[0, 0, 2, 5]), &rejected(&[1, 3, 6])), Ok(()));
+        assert!(check_disjoint(Some(&[0, 2, 2]), &rejected(&[1, 2])).unwrap_err().contains("rejects record 2"));
+    }
+
+    #[test]
+    fn without_origins_nothing_is_rejected() {
+        assert_eq!(check_disjoint(None, &[]), Ok(()));
+        assert!(check_disjoint(None, &rejected(&[4])).unwrap_err().contains("rejects record 4"));
+    }
+}

@@ -113,9 +113,9 @@ fn the_second_load_is_from_the_cache() {
     let dir = tempfile::tempdir().unwrap();
     let (cache, wasm) = (dir.path().join("cache"), write_wat(dir.path(), GUEST));
     assert!(!load(&cache, &wasm).from_cache());
-    let warm = load(&cache, &wasm);
-    assert!(warm.from_cache());
-    assert!(warm.generator("{}", 1).unwrap().generate(0, &[0]).is_ok());
+    let again = load(&cache, &wasm);
+    assert!(again.from_cache());
+    assert!(again.generator("{}", 1).unwrap().generate(0, &[0]).is_ok());
 }
 
 #[test]
