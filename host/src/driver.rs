@@ -192,7 +192,9 @@ pub struct Driver {
 impl Driver {
     /// Runs until told to stop; a failure is reported.
     pub fn run(mut self) {
-        if let Err(failure) = self.work() {
+        let worked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.work()));
+        let worked = worked.unwrap_or_else(|_| Err(Failure::new(Class::Bug, anyhow::anyhow!("a worker panicked"))));
+        if let Err(failure) = worked {
             self.shared.abort.store(true, Ordering::SeqCst);
             // The coordinator may be gone already, having failed itself.
             let _ = self.wires.reports.send(Report::Failed(failure));
@@ -203,9 +205,15 @@ impl Driver {
         let mut told = Instant::now();
         let mut caught_up = false;
         let mut cut_began = None;
+        // After the last cut nothing is read, closed or written any more.
+        let mut finished = false;
         loop {
             if self.shared.abort.load(Ordering::SeqCst) || !self.obey()? {
                 return Ok(());
+            }
+            if finished {
+                self.rest();
+                continue;
             }
             // The order matters: first the watermark, then everything sent before it was read, then close.
             let watermark = lock(&self.shared.watermarks).current();
@@ -215,6 +223,7 @@ impl Driver {
                 if self.worker.cut_is_ready() {
                     self.finish_cut(began)?;
                     cut_began = None;
+                    finished = self.shared.last_cut.load(Ordering::SeqCst);
                 } else {
                     self.rest();
                 }

@@ -1,3 +1,23 @@
-//! The `wasmill` command.
+//! The `wasmill` command: arguments in, exit code out.
 
-fn main() {}
+use clap::Parser;
+use std::process::ExitCode;
+use wasmill::cli::{Cli, Command};
+use wasmill::commands::{self, Exit};
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Run(args) => commands::run::run(&args),
+        Command::Check(args) => commands::check::check(&args),
+        Command::Generate(args) => commands::generate::generate(&args),
+        Command::Status(args) => commands::status::status(&args),
+    };
+    match done {
+        Ok(Exit::Done) => ExitCode::SUCCESS,
+        Ok(Exit::Unhealthy) => ExitCode::from(1),
+        Err(failure) => {
+            eprintln!("wasmill: {failure:#}");
+            ExitCode::from(commands::exit_code(&failure))
+        }
+    }
+}

@@ -129,6 +129,12 @@ pub fn run(
     }
 }
 
+/// How many records of a topic that began empty have been read: offsets count over attempts.
+pub fn records_read(shared: &Shared) -> u64 {
+    let read = |standing: &Standing| standing.partitions.values().map(|&(next, _)| next.max(0) as u64).sum::<u64>();
+    shared.standing.iter().map(|standing| read(&lock(standing))).sum()
+}
+
 fn sleep_unless(stop: &AtomicBool, time: Duration) {
     let until = Instant::now() + time;
     while !stop.load(Ordering::SeqCst) && Instant::now() < until {

@@ -12,6 +12,7 @@ use super::lock;
 use super::manifest::{FORMAT, Manifest, SegmentRef};
 use super::merge::{self, Deletes, plan_merge};
 use super::segment;
+use arrow_array::Array;
 use wasmill_pipeline::state::delta::StateDelta;
 
 /// A checkpoint folder that this process alone may write to, as long as the value lives.

@@ -1,0 +1,79 @@
+//! What each subcommand does: configuration in, parts wired, an exit code out.
+
+pub mod check;
+pub mod generate;
+pub mod run;
+pub mod status;
+
+use crate::config::{self, DotEnv};
+use crate::kafka;
+use anyhow::Context;
+use std::path::Path;
+use wasmill_pipeline::error::Class;
+
+/// How a subcommand ended that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// As asked.
+    Done,
+    /// It looked, and what it looked at is not well.
+    Unhealthy,
+}
+
+/// A failure whose class is known.
+#[derive(Debug)]
+pub struct Classed(Class);
+
+impl std::fmt::Display for Classed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self.0 {
+            Class::Config => "nothing was started",
+            Class::Fenced => "stopped, nothing was committed",
+            Class::Corrupt => "stopped rather than guess",
+            Class::Plugin => "stopped because of a plugin",
+            Class::Unavailable => "gave up waiting",
+            Class::Bug => "stopped",
+        })
+    }
+}
+
+/// A failure of this class, with what the class means for the user in front.
+pub fn classed(class: Class, error: anyhow::Error) -> anyhow::Error {
+    error.context(Classed(class))
+}
+
+/// Mistakes of the user's, one a line.
+pub fn mistakes(mistakes: &[String]) -> anyhow::Error {
+    classed(Class::Config, anyhow::anyhow!("\n{}", mistakes.join("\n")))
+}
+
+/// The exit code for a failure.
+pub fn exit_code(failure: &anyhow::Error) -> u8 {
+    match failure.downcast_ref::<Classed>() {
+        Some(Classed(Class::Config)) => 2,
+        Some(Classed(Class::Fenced)) => 3,
+        _ => 1,
+    }
+}
+
+/// Where variables come from: the environment, then the file.
+fn environment(file: Option<&Path>) -> anyhow::Result<impl Fn(&str) -> Option<String>> {
+    let dotenv = match file {
+        Some(path) => DotEnv::load(path)
+            .with_context(|| format!("the environment file cannot be read path={}", path.display()))
+            .map_err(|error| classed(Class::Config, error))?,
+        None => DotEnv::default(),
+    };
+    Ok(move |name: &str| std::env::var(name).ok().or_else(|| dotenv.get(name)))
+}
+
+/// How the topic is reached.
+fn kafka_settings(source: &config::Source, bootstrap: &str) -> kafka::Settings {
+    kafka::Settings {
+        bootstrap: bootstrap.to_owned(),
+        topic: source.topic.clone(),
+        group_id: source.group_id.clone(),
+        client_id: "wasmill".to_owned(),
+        passthrough: source.kafka.clone(),
+    }
+}

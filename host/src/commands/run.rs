@@ -1,0 +1,236 @@
+//! `wasmill run`: the pipeline, and around it the embedded broker, the generator, the web page and the status line.
+
+use super::check::{refuse, settings_mistakes};
+use super::generate::{produce, producer, records, stop_on_signal};
+use super::{Exit, classed, environment, kafka_settings, mistakes};
+use crate::admin;
+use crate::assembly::{self, Assembly};
+use crate::cli::RunArgs;
+use crate::clock;
+use crate::config::{self, Config, GenerateConfig, OnDataLoss};
+use crate::driver::lock;
+use crate::generate::{Destination, Options as GenerateOptions, Pacing};
+use crate::kafka::{EmbeddedBroker, Start};
+use crate::observer::Observer;
+use crate::run::{self, Options, View};
+use crate::tap::Taps;
+use crate::telemetry::{Screen, StatusReporter, init_logging};
+use anyhow::Context;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// How often the status line is refreshed.
+const REFRESH: Duration = Duration::from_millis(500);
+
+/// How often a pipe gets a line.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// What the generator may be ahead of the pipeline, with the embedded broker: it keeps about 5 MB a partition.
+const EMBEDDED_AHEAD_BYTES: usize = 2 << 20;
+
+/// Runs the pipeline until it ends.
+///
+/// # Errors
+/// Every mistake of the configuration at once, or the failure that ended it.
+pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
+    let env = environment(args.file.env_file.as_deref())?;
+    let mut config = Config::load(&args.config, &env, &args.overrides()).map_err(|found| refuse(&found))?;
+    let screen = init_logging(&config.log_level).map_err(|error| mistakes(&[error.to_string()]))?;
+    isolate_embedded(&mut config);
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let workers = config.workers.unwrap_or(cores);
+    let runtime = assembly::runtime(&config)?;
+    let assembly = assemble(args, &config, &runtime, workers)?;
+    let stop = stop_on_signal()?;
+    let broker = embedded_broker(&config)?;
+    let bootstrap = match (&broker, &config.source.bootstrap_servers) {
+        (Some(broker), _) => broker.bootstrap().to_owned(),
+        (None, servers) => servers.clone().unwrap_or_default(),
+    };
+    let view = Arc::new(View::default());
+    let (taps, tapped) = Taps::new(&args.taps);
+    show_taps(tapped, screen.clone())?;
+    let observer = Arc::new(Observer::new(&config, &assembly, view.clone()));
+    let web = serve(&config, &observer)?;
+    let options = options(args, &config, &bootstrap, workers);
+    let generator_stop = Arc::new(AtomicBool::new(false));
+    let generator = if broker.is_some() || args.generate {
+        Some(start_generator(&config, &runtime, &bootstrap, broker.is_some(), &view, &generator_stop)?)
+    } else {
+        None
+    };
+    tracing::info!(pipeline = config.name, workers, output = %config.output_path.display(), "starting");
+    let ended = {
+        let pipeline = std::thread::Builder::new().name("coordinator".into());
+        let (assembly, view, stop) = (assembly, view, stop.clone());
+        let thread = pipeline.spawn(move || run::run(&assembly, &options, &view, &taps, &stop))?;
+        let mut reporter = StatusReporter::new(screen, LINE_EVERY);
+        while !thread.is_finished() {
+            reporter.report(Instant::now(), observer.status());
+            wait(&thread, REFRESH);
+        }
+        reporter.finish();
+        thread.join().map_err(|_| anyhow::anyhow!("the coordinator panicked"))?
+    };
+    observer.ended(ended.as_ref().err().map(|failure| format!("{:#}", failure.error)));
+    generator_stop.store(true, Ordering::SeqCst);
+    if let Some(generator) = generator {
+        let _ = generator.join();
+    }
+    drop(web);
+    let end = ended.map_err(|failure| classed(failure.class, failure.error))?;
+    tracing::info!("{}", observer.summary(end));
+    Ok(Exit::Done)
+}
+
+fn wait<T>(thread: &std::thread::JoinHandle<T>, time: Duration) {
+    let until = Instant::now() + time;
+    while !thread.is_finished() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The embedded broker forgets everything with the process, so its checkpoints are a run's own, unless one is named.
+fn isolate_embedded(config: &mut Config) {
+    if config.source.bootstrap_servers.is_none() && config.run.is_none() {
+        let run = format!("embedded-{}-{}", clock::now_us() / 1_000_000, std::process::id());
+        config.checkpoint.path.push(&run);
+        config.run = Some(run);
+    }
+}
+
+fn assemble(
+    args: &RunArgs,
+    config: &Config,
+    runtime: &Arc<crate::plugin::Runtime>,
+    workers: usize,
+) -> anyhow::Result<Arc<Assembly>> {
+    let mut wrong = settings_mistakes(config);
+    for tap in &args.taps {
+        let known = matches!(tap.as_str(), "raw" | "parsed") || config.aggregates.iter().any(|a| a.spec.name == *tap);
+        if !known {
+            let names: Vec<&str> = config.aggregates.iter().map(|a| a.spec.name.as_str()).collect();
+            wrong.push(format!("--tap {tap}: there is no such thing to show; there are raw, parsed, {}", names.join(", ")));
+        }
+    }
+    if config.generator.is_none() && (args.generate || config.source.bootstrap_servers.is_none()) {
+        wrong.push("generator: the section is missing, and is needed with --generate and with the embedded broker".into());
+    }
+    match Assembly::new(config, runtime, workers) {
+        Ok(assembly) if wrong.is_empty() => Ok(Arc::new(assembly)),
+        Ok(_) => Err(mistakes(&wrong)),
+        Err(found) => {
+            wrong.extend(found);
+            Err(mistakes(&wrong))
+        }
+    }
+}
+
+fn embedded_broker(config: &Config) -> anyhow::Result<Option<EmbeddedBroker>> {
+    if config.source.bootstrap_servers.is_some() {
+        return Ok(None);
+    }
+    let partitions = config.generator.as_ref().map_or(1, |generator| generator.partitions);
+    let broker = EmbeddedBroker::start(&config.source.topic, partitions)?;
+    tracing::info!(
+        topic = config.source.topic,
+        partitions,
+        "no KAFKA_BOOTSTRAP_SERVERS: using the embedded broker, which forgets everything at the end"
+    );
+    Ok(Some(broker))
+}
+
+fn options(args: &RunArgs, config: &Config, bootstrap: &str, workers: usize) -> Options {
+    Options {
+        pipeline: config.name.clone(),
+        run: config.run.clone(),
+        kafka: kafka_settings(&config.source, bootstrap),
+        start: match &config.source.start {
+            config::Start::Earliest => Start::Earliest,
+            config::Start::Latest => Start::Latest,
+            config::Start::Timestamp(us) => Start::Timestamp(*us),
+            config::Start::Offsets(offsets) => Start::Offsets(offsets.clone()),
+        },
+        fail_on_data_loss: config.source.on_data_loss == OnDataLoss::Fail,
+        max_records: config.source.max_offsets_per_trigger,
+        time: config.time.clone(),
+        workers,
+        checkpoint_path: config.checkpoint.path.clone(),
+        checkpoint_interval: config.checkpoint.interval,
+        output_root: config.output_path.clone(),
+        until_caught_up: args.ends(),
+        drain: args.drain,
+        taps: args.taps.clone(),
+    }
+}
+
+/// Prints what the taps give, on standard output.
+fn show_taps(lines: crossbeam_channel::Receiver<String>, screen: Screen) -> anyhow::Result<()> {
+    let print = move || {
+        use std::io::Write;
+        for line in lines {
+            screen.show("");
+            if writeln!(std::io::stdout().lock(), "{line}").is_err() {
+                return;
+            }
+        }
+    };
+    std::thread::Builder::new().name("taps".into()).spawn(print).context("a thread cannot be started")?;
+    Ok(())
+}
+
+/// The web page, the API and the metrics, until the answer is dropped.
+fn serve(config: &Config, observer: &Arc<Observer>) -> anyhow::Result<Option<Web>> {
+    let Some(listen) = config.listen else { return Ok(None) };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let status = observer.clone();
+    let shutdown = async {
+        let _ = stopped.await;
+    };
+    let server = runtime
+        .block_on(admin::serve(listen, Vec::new(), Arc::new(move || status.status()), shutdown))
+        .with_context(|| format!("cannot listen for the web page address={listen}; choose another with --listen, or off"))
+        .map_err(|error| classed(wasmill_pipeline::error::Class::Config, error))?;
+    tracing::info!("web page at http://{}", server.address);
+    Ok(Some(Web { _stop: stop, _runtime: runtime }))
+}
+
+struct Web {
+    _stop: tokio::sync::oneshot::Sender<()>,
+    _runtime: tokio::runtime::Runtime,
+}
+
+fn start_generator(
+    config: &Config,
+    runtime: &Arc<crate::plugin::Runtime>,
+    bootstrap: &str,
+    embedded: bool,
+    view: &Arc<View>,
+    stop: &Arc<AtomicBool>,
+) -> anyhow::Result<std::thread::JoinHandle<()>> {
+    let generator = config.generator.clone().context("the pipeline file has no [generator]")?;
+    let settings = GenerateConfig {
+        source: config.source.clone(),
+        limits: config.limits,
+        cache_path: config.cache_path.clone(),
+        log_level: config.log_level.clone(),
+        generator,
+    };
+    let mut source = records(runtime, &settings)?;
+    // The status line shows what arrives; acknowledgements are for `wasmill generate`.
+    let producer = producer(&settings, bootstrap, 0)?;
+    let options =
+        GenerateOptions { rate: settings.generator.rate, count: None, first: 0, start_time_us: None, span: None };
+    let (view, stop) = (view.clone(), stop.clone());
+    let work = move || {
+        let consumed = || lock(&view.shared).as_ref().map_or(0, |shared| run::records_read(shared));
+        let pacing = Pacing { consumed: &consumed, most_bytes: EMBEDDED_AHEAD_BYTES };
+        let pacing = embedded.then_some(&pacing);
+        if let Err(error) = produce(&mut source, &mut Destination::Topic(&producer), &options, pacing, &stop) {
+            tracing::error!("the generator stopped: {error:#}");
+        }
+    };
+    std::thread::Builder::new().name("generator".into()).spawn(work).context("a thread cannot be started")
+}

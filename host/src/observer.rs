@@ -1,0 +1,177 @@
+//! What people see of a running pipeline: the numbers of all its threads, put together.
+
+use crate::accounting::Totals;
+use crate::admin::{self, Accounting, Checkpoint, State, Status};
+use crate::assembly::Assembly;
+use crate::clock;
+use crate::config::Config;
+use crate::coordinator::{End, Progress};
+use crate::driver::{Shared, Standing, lock};
+use crate::run::View;
+use crate::telemetry::Rate;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+use wasmill_pipeline::time::NOTHING_SEEN;
+
+/// A pipeline that is further behind than this many records is catching up.
+const BEHIND: u64 = 10_000;
+
+/// Puts the numbers together.
+pub struct Observer {
+    view: Arc<View>,
+    names: Vec<String>,
+    still: Status,
+    rate: Mutex<Rate>,
+    failure: Mutex<Option<String>>,
+}
+
+impl Observer {
+    /// Of a pipeline that is about to run.
+    pub fn new(config: &Config, assembly: &Assembly, view: Arc<View>) -> Self {
+        let plugin = |component: &crate::plugin::Component| admin::Plugin {
+            name: component.name().to_owned(),
+            digest: component.digest().to_owned(),
+            path: component.path().display().to_string(),
+        };
+        let still = Status {
+            pipeline: config.name.clone(),
+            run: config.run.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            since_us: clock::now_us(),
+            checkpoint_interval_us: config.checkpoint.interval.as_micros() as i64,
+            plugins: std::iter::once(&assembly.parser).chain(&assembly.aggregates).map(plugin).collect(),
+            ..Status::default()
+        };
+        let names = assembly.outputs.names.clone();
+        Self { view, names, still, rate: Mutex::default(), failure: Mutex::default() }
+    }
+
+    /// Notes that the pipeline ended, and why if it failed.
+    pub fn ended(&self, failure: Option<String>) {
+        lock(&self.view.progress).phase = "stopped";
+        *lock(&self.failure) = failure;
+    }
+
+    /// The numbers of this moment.
+    pub fn status(&self) -> Status {
+        let shared = lock(&self.view.shared).clone();
+        let progress = lock(&self.view.progress).clone();
+        let standings: Vec<Standing> =
+            shared.iter().flat_map(|shared| &shared.standing).map(|standing| lock(standing).clone()).collect();
+        let totals = self.totals(&standings);
+        let now = Instant::now();
+        let mut status = Status {
+            generation: *lock(&self.view.generation),
+            now_us: clock::now_us(),
+            failure: lock(&self.failure).clone(),
+            assigned: shared.is_some(),
+            records: totals.records,
+            rows: totals.rows,
+            filtered: totals.filtered,
+            dead_letters: totals.dead_letters.clone(),
+            broker_time_rows: totals.broker_time_rows,
+            events_per_second: lock(&self.rate).observe(now, totals.records),
+            aggregates: self.aggregates(&totals, &standings),
+            partitions: partitions(&standings, shared.as_deref()),
+            checkpoints: progress.made,
+            files: progress.files.clone(),
+            ..self.still.clone()
+        };
+        if let Some(shared) = &shared {
+            status.watermark_us = Some(lock(&shared.watermarks).current()).filter(|&w| w != NOTHING_SEEN);
+        }
+        status.checkpoint = progress.completed.map(|completed| Checkpoint {
+            number: progress.checkpoint,
+            created_at_us: status.now_us - completed.elapsed().as_micros() as i64,
+            duration_us: progress.took.as_micros() as i64,
+            pause_us: progress.pause.as_micros() as i64,
+            bytes: progress.bytes,
+        });
+        status.accounting = accounting(&progress);
+        (status.state, status.detail) = self.state(&progress, &standings, &status);
+        status
+    }
+
+    fn totals(&self, standings: &[Standing]) -> Totals {
+        let mut totals = lock(&self.view.base).clone();
+        for standing in standings {
+            totals.add_lanes(&self.names, &standing.counts);
+            totals.add_shards(&self.names, &standing.counted, &standing.closed);
+            totals.lost_records += standing.lost_records;
+        }
+        totals
+    }
+
+    fn aggregates(&self, totals: &Totals, standings: &[Standing]) -> Vec<admin::Aggregate> {
+        let aggregate = |(index, name): (usize, &String)| {
+            let of = totals.aggregates.get(name).cloned().unwrap_or_default();
+            let open_groups = standings.iter().filter_map(|s| s.open_groups.get(index)).sum();
+            admin::Aggregate { name: name.clone(), counted: of.counted, late: of.late, open_groups, rows_out: of.closed }
+        };
+        self.names.iter().enumerate().map(aggregate).collect()
+    }
+
+    fn state(&self, progress: &Progress, standings: &[Standing], status: &Status) -> (State, String) {
+        if let Some(what) = lock(&self.view.waiting).clone() {
+            let state = if progress.phase == "paused" { State::Paused } else { State::Waiting };
+            return (state, what.trim_start_matches("paused, ").trim_start_matches("waiting ").to_owned());
+        }
+        if let Some(what) = standings.iter().find_map(|standing| standing.trouble.clone()) {
+            return (State::Waiting, format!("for kafka: {what}"));
+        }
+        let state = match progress.phase {
+            "running" if status.lag().is_some_and(|lag| lag > BEHIND) => State::CatchingUp,
+            "running" => State::Running,
+            "draining" | "stopping" => State::Draining,
+            "stopped" => State::Stopped,
+            _ => State::Starting,
+        };
+        (state, String::new())
+    }
+
+    /// How the run ended, in a sentence.
+    pub fn summary(&self, end: End) -> String {
+        let totals = lock(&self.view.progress).totals.clone();
+        let late: u64 = totals.aggregates.values().map(|a| a.late).sum();
+        let (records, rows, dead) = (totals.records, totals.rows, totals.all_dead_letters());
+        let books = if totals.mistakes().is_empty() { "the accounting closes" } else { "THE ACCOUNTING DOES NOT CLOSE" };
+        let how = match end {
+            End::Stopped => "stopped",
+            End::CaughtUp => "caught up",
+        };
+        format!("{how} after the final checkpoint: {records} records, {rows} rows, {dead} dead letters, {late} late; {books}")
+    }
+}
+
+fn partitions(standings: &[Standing], shared: Option<&Shared>) -> Vec<admin::Partition> {
+    let mut all: BTreeMap<i32, (i64, Option<i64>)> = BTreeMap::new();
+    for standing in standings {
+        all.extend(&standing.partitions);
+    }
+    let mark = |partition| shared.and_then(|shared| lock(&shared.watermarks).partition(partition));
+    let partition = |(partition, (next_offset, high)): (i32, (i64, Option<i64>))| {
+        let mark = mark(partition);
+        admin::Partition {
+            partition,
+            next_offset,
+            high,
+            lag: high.map(|high| (high - next_offset).max(0) as u64),
+            watermark_us: mark.map(|mark| mark.watermark_us).filter(|&w| w != NOTHING_SEEN),
+            idle: mark.is_some_and(|mark| mark.idle),
+        }
+    };
+    all.into_iter().map(partition).collect()
+}
+
+fn accounting(progress: &Progress) -> Accounting {
+    let closed = progress.accounting.is_empty();
+    let message = if closed {
+        let t = &progress.totals;
+        let (dead, filtered) = (t.all_dead_letters(), t.filtered);
+        format!("{} records = {} parsed + {dead} dead letters + {filtered} filtered", t.records, t.parsed)
+    } else {
+        progress.accounting.join("; ")
+    };
+    Accounting { closed, message }
+}
