@@ -31,6 +31,14 @@ pub struct Assembly {
     wanted: Option<Vec<String>>,
 }
 
+/// One worker's plugins.
+pub struct Instances {
+    /// The parser.
+    pub parser: Box<dyn Parser>,
+    /// The aggregates, in the order of the pipeline file.
+    pub aggregates: Vec<Box<dyn Aggregate>>,
+}
+
 /// Which of the outputs is which, by its place in [`Assembly::output_specs`].
 #[derive(Debug)]
 pub struct Outputs {
@@ -132,11 +140,11 @@ impl Assembly {
     ///
     /// # Errors
     /// What `init` says.
-    pub fn instances(&self) -> Result<(Box<dyn Parser>, Vec<Box<dyn Aggregate>>), crate::plugin::Error> {
+    pub fn instances(&self) -> Result<Instances, crate::plugin::Error> {
         let wanted: Option<Vec<&str>> = self.wanted.as_ref().map(|names| names.iter().map(String::as_str).collect());
         let parser = self.parser.parser(&self.parser_config, &self.plan.topic, wanted.as_deref())?;
         let aggregates = self.aggregates.iter().zip(&self.configs).map(|(component, json)| component.aggregate(json));
-        Ok((parser, aggregates.collect::<Result<_, _>>()?))
+        Ok(Instances { parser, aggregates: aggregates.collect::<Result<_, _>>()? })
     }
 
     /// Digest of each plugin, by its name.

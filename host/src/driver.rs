@@ -17,6 +17,7 @@ use wasmill_pipeline::error::Class;
 use wasmill_pipeline::exchange::Message;
 use wasmill_pipeline::lane::LaneCounts;
 use wasmill_pipeline::record::RawBatch;
+use wasmill_pipeline::shard::Shard;
 use wasmill_pipeline::time::watermark::Watermarks;
 use wasmill_pipeline::worker::{Effect, Worker};
 
@@ -471,8 +472,8 @@ impl Driver {
         let mut standing = lock(&self.shared.standing[self.number]);
         standing.counts = self.worker.counts().clone();
         let shards = self.worker.shards();
-        standing.counted = shards.iter().map(|s| s.counted_rows()).collect();
-        standing.closed = shards.iter().map(|s| s.closed_rows()).collect();
+        standing.counted = shards.iter().map(Shard::counted_rows).collect();
+        standing.closed = shards.iter().map(Shard::closed_rows).collect();
         standing.open_groups = shards.iter().map(|s| s.open_groups() as u64).collect();
         let partition =
             |(p, lane): (i32, &wasmill_pipeline::lane::Lane)| (p, (lane.next_offset(), self.source.high(p)));

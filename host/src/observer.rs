@@ -107,7 +107,13 @@ impl Observer {
         let aggregate = |(index, name): (usize, &String)| {
             let of = totals.aggregates.get(name).cloned().unwrap_or_default();
             let open_groups = standings.iter().filter_map(|s| s.open_groups.get(index)).sum();
-            admin::Aggregate { name: name.clone(), counted: of.counted, late: of.late, open_groups, rows_out: of.closed }
+            admin::Aggregate {
+                name: name.clone(),
+                counted: of.counted,
+                late: of.late,
+                open_groups,
+                rows_out: of.closed,
+            }
         };
         self.names.iter().enumerate().map(aggregate).collect()
     }
@@ -135,12 +141,15 @@ impl Observer {
         let totals = lock(&self.view.progress).totals.clone();
         let late: u64 = totals.aggregates.values().map(|a| a.late).sum();
         let (records, rows, dead) = (totals.records, totals.rows, totals.all_dead_letters());
-        let books = if totals.mistakes().is_empty() { "the accounting closes" } else { "THE ACCOUNTING DOES NOT CLOSE" };
+        let books =
+            if totals.mistakes().is_empty() { "the accounting closes" } else { "THE ACCOUNTING DOES NOT CLOSE" };
         let how = match end {
             End::Stopped => "stopped",
             End::CaughtUp => "caught up",
         };
-        format!("{how} after the final checkpoint: {records} records, {rows} rows, {dead} dead letters, {late} late; {books}")
+        format!(
+            "{how} after the final checkpoint: {records} records, {rows} rows, {dead} dead letters, {late} late; {books}"
+        )
     }
 }
 

@@ -178,7 +178,7 @@ impl Attempt<'_> {
             None
         };
         self.view.go_on();
-        self.work(store, admin, beginning, until)
+        self.work(store, admin, beginning, until.as_ref())
     }
 
     fn open_store(&self) -> Result<LocalStore, Failure> {
@@ -247,7 +247,7 @@ impl Attempt<'_> {
         store: LocalStore,
         admin: Admin,
         beginning: Beginning,
-        until: Option<BTreeMap<i32, i64>>,
+        until: Option<&BTreeMap<i32, i64>>,
     ) -> Result<End, Failure> {
         let workers = self.options.workers;
         let states = match &beginning.manifest {
@@ -304,12 +304,12 @@ impl Attempt<'_> {
                 }
             }
             worker.restore(&states)?;
-            drivers.push(self.driver(number, worker, source, wires, &shared, &until, store.generation())?);
+            drivers.push(self.driver(number, worker, source, wires, &shared, until, store.generation())?);
         }
         drop((states, peers, reports_in));
         *lock(&self.view.shared) = Some(shared.clone());
         lock(&self.view.progress).phase = "running";
-        let (discovered, discovery) = self.discover(admin, until.is_some());
+        let (discovered, discovery) = discover(admin, until.is_some());
         let manifest = beginning.manifest;
         let coordinator = Coordinator {
             assembly: self.assembly.clone(),
@@ -347,8 +347,8 @@ impl Attempt<'_> {
     }
 
     fn worker(&self, number: usize) -> Result<Worker, Failure> {
-        let (parser, aggregates) = self.assembly.instances().map_err(|error| Failure::new(Class::Plugin, error))?;
-        Ok(Worker::new(self.assembly.plan.clone(), number, parser, aggregates))
+        let made = self.assembly.instances().map_err(|error| Failure::new(Class::Plugin, error))?;
+        Ok(Worker::new(self.assembly.plan.clone(), number, made.parser, made.aggregates))
     }
 
     #[allow(clippy::too_many_arguments, reason = "the parts of one thread, named once, here")]
@@ -359,7 +359,7 @@ impl Attempt<'_> {
         source: Source,
         wires: Wires,
         shared: &Arc<Shared>,
-        until: &Option<BTreeMap<i32, i64>>,
+        until: Option<&BTreeMap<i32, i64>>,
         generation: u64,
     ) -> Result<Driver, Failure> {
         let naming = FileNaming { run: self.file_run(), generation, worker: number };
@@ -378,7 +378,7 @@ impl Attempt<'_> {
             wires,
             shared: shared.clone(),
             reading: Reading {
-                until: until.clone(),
+                until: until.cloned(),
                 fail_on_data_loss: self.options.fail_on_data_loss,
                 // A run that ends by itself waits for nothing: no partition is idle in it.
                 idle_timeout: if until.is_some() { None } else { idle_timeout },
@@ -388,32 +388,32 @@ impl Attempt<'_> {
             last_heard,
         })
     }
+}
 
-    /// Asks the topic for new partitions from time to time, until the second part is dropped.
-    fn discover(&self, admin: Admin, ends_by_itself: bool) -> (Receiver<Vec<(i32, i64)>>, Sender<()>) {
-        let (found, discovered) = unbounded();
-        let (alive, gone) = bounded::<()>(0);
-        if ends_by_itself {
-            return (discovered, alive);
-        }
-        let look = move || {
-            while gone.recv_timeout(DISCOVER_EVERY) == Err(crossbeam_channel::RecvTimeoutError::Timeout) {
-                let partitions = admin.partitions().and_then(|p| admin.start_offsets(&Start::Earliest, &p));
-                match partitions {
-                    Ok(offsets) => {
-                        if found.send(offsets.into_iter().collect()).is_err() {
-                            return;
-                        }
-                    }
-                    Err(error) => tracing::debug!(%error, "the topic's partitions are not known just now"),
-                }
-            }
-        };
-        if let Err(error) = std::thread::Builder::new().name("discovery".into()).spawn(look) {
-            tracing::warn!(%error, "new partitions will not be found");
-        }
-        (discovered, alive)
+/// Asks the topic for new partitions from time to time, until the second part is dropped.
+fn discover(admin: Admin, ends_by_itself: bool) -> (Receiver<Vec<(i32, i64)>>, Sender<()>) {
+    let (found, discovered) = unbounded();
+    let (alive, gone) = bounded::<()>(0);
+    if ends_by_itself {
+        return (discovered, alive);
     }
+    let look = move || {
+        while gone.recv_timeout(DISCOVER_EVERY) == Err(crossbeam_channel::RecvTimeoutError::Timeout) {
+            let partitions = admin.partitions().and_then(|p| admin.start_offsets(&Start::Earliest, &p));
+            match partitions {
+                Ok(offsets) => {
+                    if found.send(offsets.into_iter().collect()).is_err() {
+                        return;
+                    }
+                }
+                Err(error) => tracing::debug!(%error, "the topic's partitions are not known just now"),
+            }
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("discovery".into()).spawn(look) {
+        tracing::warn!(%error, "new partitions will not be found");
+    }
+    (discovered, alive)
 }
 
 fn spawn(driver: Driver) -> Result<JoinHandle<()>, Failure> {

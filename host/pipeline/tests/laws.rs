@@ -1,6 +1,8 @@
 //! The law: committed rows are a function of the topic's contents alone, however records were batched and
 //! partitions interleaved, with any number of workers, over any number of cuts and crashes.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{BinaryArray, RecordBatch};

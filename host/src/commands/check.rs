@@ -54,14 +54,23 @@ pub(super) fn settings_mistakes(config: &Config) -> Vec<String> {
     let bootstrap = config.source.bootstrap_servers.as_deref().unwrap_or("embedded:0");
     match kafka_settings(&config.source, bootstrap).check() {
         Ok(()) => Vec::new(),
-        Err(crate::kafka::Error::Config(mistakes)) => mistakes.into_iter().map(|m| format!("source.kafka: {m}")).collect(),
+        Err(crate::kafka::Error::Config(mistakes)) => {
+            mistakes.into_iter().map(|m| format!("source.kafka: {m}")).collect()
+        }
         Err(other) => vec![other.to_string()],
     }
 }
 
 fn show(assembly: &Assembly, out: &mut impl Write) -> std::io::Result<()> {
     for component in std::iter::once(&assembly.parser).chain(&assembly.aggregates) {
-        writeln!(out, "# {}: {} sha256 {}{}", component.name(), component.path().display(), component.digest(), stubbed(component))?;
+        writeln!(
+            out,
+            "# {}: {} sha256 {}{}",
+            component.name(),
+            component.path().display(),
+            component.digest(),
+            stubbed(component)
+        )?;
     }
     writeln!(out, "# the parser makes: {}", fields(&assembly.plan.columns))?;
     for aggregate in &assembly.plan.aggregates {

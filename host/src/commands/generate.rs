@@ -45,7 +45,8 @@ pub fn generate(args: &GenerateArgs) -> anyhow::Result<Exit> {
             produce(&mut source, &mut Destination::Lines(&mut out), &options, None, &stop)?;
         }
         Some(path) => {
-            let file = File::create(path).with_context(|| format!("the file cannot be made path={}", path.display()))?;
+            let file =
+                File::create(path).with_context(|| format!("the file cannot be made path={}", path.display()))?;
             let mut out = BufWriter::new(file);
             produce(&mut source, &mut Destination::Lines(&mut out), &options, None, &stop)?;
             out.flush().with_context(|| format!("the file cannot be written path={}", path.display()))?;
@@ -118,7 +119,9 @@ pub(super) fn producer(config: &GenerateConfig, bootstrap: &str, ack_every: u64)
 }
 
 /// The pass-through settings that say how the broker is reached: the others are the consumer's.
-fn for_producers(passthrough: &std::collections::BTreeMap<String, String>) -> std::collections::BTreeMap<String, String> {
+fn for_producers(
+    passthrough: &std::collections::BTreeMap<String, String>,
+) -> std::collections::BTreeMap<String, String> {
     let shared = ["security.", "sasl.", "ssl.", "socket.", "broker.", "client.", "reconnect.", "https."];
     let is_shared = |key: &str| shared.iter().any(|prefix| key.starts_with(prefix));
     passthrough.iter().filter(|(key, _)| is_shared(key)).map(|(k, v)| (k.clone(), v.clone())).collect()
@@ -157,13 +160,14 @@ pub(super) fn stop_on_signal() -> anyhow::Result<Arc<AtomicBool>> {
         };
         runtime.block_on(async {
             use tokio::signal::unix::{SignalKind, signal};
-            let (mut terminate, mut interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-                (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
-                (Err(error), _) | (_, Err(error)) => {
-                    let _ = ready.send(Err(error));
-                    return;
-                }
-            };
+            let (mut terminate, mut interrupt) =
+                match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+                    (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
+                    (Err(error), _) | (_, Err(error)) => {
+                        let _ = ready.send(Err(error));
+                        return;
+                    }
+                };
             let _ = ready.send(Ok(()));
             for asked in 0.. {
                 tokio::select! {

@@ -111,11 +111,16 @@ fn assemble(
         let known = matches!(tap.as_str(), "raw" | "parsed") || config.aggregates.iter().any(|a| a.spec.name == *tap);
         if !known {
             let names: Vec<&str> = config.aggregates.iter().map(|a| a.spec.name.as_str()).collect();
-            wrong.push(format!("--tap {tap}: there is no such thing to show; there are raw, parsed, {}", names.join(", ")));
+            wrong.push(format!(
+                "--tap {tap}: there is no such thing to show; there are raw, parsed, {}",
+                names.join(", ")
+            ));
         }
     }
     if config.generator.is_none() && (args.generate || config.source.bootstrap_servers.is_none()) {
-        wrong.push("generator: the section is missing, and is needed with --generate and with the embedded broker".into());
+        wrong.push(
+            "generator: the section is missing, and is needed with --generate and with the embedded broker".into(),
+        );
     }
     match Assembly::new(config, runtime, workers) {
         Ok(assembly) if wrong.is_empty() => Ok(Arc::new(assembly)),
@@ -191,7 +196,9 @@ fn serve(config: &Config, observer: &Arc<Observer>) -> anyhow::Result<Option<Web
     };
     let server = runtime
         .block_on(admin::serve(listen, Vec::new(), Arc::new(move || status.status()), shutdown))
-        .with_context(|| format!("cannot listen for the web page address={listen}; choose another with --listen, or off"))
+        .with_context(|| {
+            format!("cannot listen for the web page address={listen}; choose another with --listen, or off")
+        })
         .map_err(|error| classed(wasmill_pipeline::error::Class::Config, error))?;
     tracing::info!("web page at http://{}", server.address);
     Ok(Some(Web { _stop: stop, _runtime: runtime }))
