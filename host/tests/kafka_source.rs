@@ -294,12 +294,12 @@ fn starts_by_time_and_offsets(broker: &RealKafka) {
     let (_, admin, producer) = topic(broker, "starts", 2);
     write(&producer, 0, 0, 100);
     write(&producer, 1, 0, 50);
-    let next = |start: &str| admin.start_offsets(&start.parse::<Start>().unwrap(), &[0, 1]).unwrap();
-    assert_eq!(next("earliest"), BTreeMap::from([(0, 0), (1, 0)]));
-    assert_eq!(next("latest"), BTreeMap::from([(0, 100), (1, 50)]));
-    assert_eq!(next("timestamp:1970-01-01T00:01:00Z"), BTreeMap::from([(0, 59), (1, 50)]));
-    assert_eq!(next("timestamp:1970-01-01T00:00:29.999500Z"), BTreeMap::from([(0, 29), (1, 29)]));
-    assert_eq!(next("offsets:0=7,1=-1"), BTreeMap::from([(0, 7), (1, 50)]));
+    let next = |start: Start| admin.start_offsets(&start, &[0, 1]).unwrap();
+    assert_eq!(next(Start::Earliest), BTreeMap::from([(0, 0), (1, 0)]));
+    assert_eq!(next(Start::Latest), BTreeMap::from([(0, 100), (1, 50)]));
+    assert_eq!(next(Start::Timestamp(60_000_000)), BTreeMap::from([(0, 59), (1, 50)]));
+    assert_eq!(next(Start::Timestamp(29_999_500)), BTreeMap::from([(0, 29), (1, 29)]));
+    assert_eq!(next(Start::Offsets(BTreeMap::from([(0, 7), (1, -1)]))), BTreeMap::from([(0, 7), (1, 50)]));
 }
 
 fn removed_records_are_data_loss(broker: &RealKafka) {

@@ -166,7 +166,7 @@ fn origins(batch: &RecordBatch) -> Vec<(i32, i64)> {
     partitions.copied().zip(batch["offset"].as_primitive::<Int64Type>().values().iter().copied()).collect()
 }
 
-fn instants<'a>(batch: &'a RecordBatch, column: usize) -> impl Iterator<Item = i64> + 'a {
+fn instants(batch: &RecordBatch, column: usize) -> impl Iterator<Item = i64> + '_ {
     batch.column(column).as_primitive::<TimestampMicrosecondType>().values().iter().copied()
 }
 
