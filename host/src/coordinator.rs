@@ -223,8 +223,9 @@ impl Coordinator {
                 other => self.hear(other)?,
             }
         }
-        let budget = self.max_records.map_or(i64::MAX, |most| i64::try_from(most).unwrap_or(i64::MAX));
-        self.shared.budget.store(budget, Ordering::SeqCst);
+        if let (Some(budget), Some(most)) = (&self.shared.budget, self.max_records) {
+            budget.store(most, Ordering::SeqCst);
+        }
         let open_until = cuts.iter().filter_map(|cut| cut.last_close_us).max();
         self.publish(number, cuts, &files, began, longest)?;
         Ok(open_until.unwrap_or(NOTHING_SEEN))

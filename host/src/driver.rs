@@ -9,7 +9,7 @@ use crate::sink::{SinkCut, Writers, dead_letter_batch};
 use crate::tap::Taps;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Select, Sender, TryRecvError, TrySendError};
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use wasmill_pipeline::checkpoint::Cut;
@@ -29,6 +29,9 @@ const BATCH_BYTES: usize = 4 << 20;
 
 /// The longest sleep of a worker with nothing to do; peers and the coordinator wake it earlier.
 const NAP: Duration = Duration::from_millis(100);
+
+/// Trouble is told again every few seconds while it lasts; not told again for this long, it is over.
+const TROUBLE_LASTS: Duration = Duration::from_secs(10);
 
 /// How often a worker tells how it stands.
 const TELL_EVERY: Duration = Duration::from_millis(200);
@@ -105,14 +108,31 @@ failure_from!(wasmill_pipeline::error::Error, crate::sink::Error, crate::store::
 pub struct Shared {
     /// How far event time has come.
     pub watermarks: Mutex<Watermarks>,
-    /// How many more records may be read before the next cut; `i64::MAX` = any number.
-    pub budget: AtomicI64,
+    /// How many more records may be read before the next cut; `None` = any number.
+    pub budget: Option<AtomicU64>,
     /// The cut under way is the last: all files are finished in it.
     pub last_cut: AtomicBool,
     /// Stop at once; what was not cut is read again by the next attempt.
     pub abort: AtomicBool,
     /// How each worker stands, for people.
     pub standing: Vec<Mutex<Standing>>,
+}
+
+impl Shared {
+    /// Takes up to `most` records from the budget.
+    fn reserve(&self, most: usize) -> usize {
+        let Some(budget) = &self.budget else { return most };
+        let take = |left: u64| Some(left - left.min(most as u64));
+        let left = budget.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).unwrap_or(0);
+        left.min(most as u64) as usize
+    }
+
+    /// Gives back what was taken and not read.
+    fn give_back(&self, unread: usize) {
+        if let Some(budget) = &self.budget {
+            budget.fetch_add(unread as u64, Ordering::SeqCst);
+        }
+    }
 }
 
 /// How a worker stands.
@@ -188,6 +208,8 @@ pub struct Driver {
     pub outbox: VecDeque<(usize, Message)>,
     /// When each partition last gave a record.
     pub last_heard: BTreeMap<i32, Instant>,
+    /// When the source last told of trouble, if it still lasts.
+    pub troubled: Option<Instant>,
 }
 
 impl Driver {
@@ -243,12 +265,12 @@ impl Driver {
                 self.tell();
                 let _ = self.wires.reports.send(Report::CaughtUp);
             }
-            let budget = self.shared.budget.load(Ordering::Relaxed);
-            let most = if caught_up { 0 } else { BATCH_ROWS.min(budget.max(0) as usize) };
-            if most == 0 {
+            let granted = if caught_up { 0 } else { self.shared.reserve(BATCH_ROWS) };
+            if granted == 0 {
                 self.rest();
             } else {
-                self.read(most)?;
+                let read = self.read(granted)?;
+                self.shared.give_back(granted - read);
             }
         }
     }
@@ -283,7 +305,8 @@ impl Driver {
         }
     }
 
-    fn read(&mut self, most: usize) -> Result<(), Failure> {
+    /// Reads up to `most` records, and gives how many it read.
+    fn read(&mut self, most: usize) -> Result<usize, Failure> {
         let by_progress = lock(&self.shared.watermarks);
         let mut order: Vec<(i64, i32)> =
             self.last_heard.keys().filter_map(|&p| Some((by_progress.partition(p)?.watermark_us, p))).collect();
@@ -294,22 +317,26 @@ impl Driver {
         match self.source.poll(most, BATCH_BYTES, NAP)? {
             Poll::Batch(raw) => self.take_in(raw),
             Poll::Nothing => {
-                self.trouble(None);
-                Ok(())
+                if self.troubled.is_some_and(|since| since.elapsed() > TROUBLE_LASTS) {
+                    self.trouble(None);
+                }
+                Ok(0)
             }
             Poll::Unavailable(what) => {
                 tracing::warn!(worker = self.number, "waiting for kafka: {what}");
                 self.trouble(Some(what));
-                Ok(())
+                Ok(0)
             }
-            Poll::DataLoss { partition, expected, found, end } => self.lose(partition, expected, found, end),
+            Poll::DataLoss { partition, expected, found, end } => {
+                self.lose(partition, expected, found, end)?;
+                Ok(0)
+            }
         }
     }
 
-    fn take_in(&mut self, raw: RawBatch) -> Result<(), Failure> {
-        let Some(raw) = self.before_the_end(raw) else { return Ok(()) };
+    fn take_in(&mut self, raw: RawBatch) -> Result<usize, Failure> {
+        let Some(raw) = self.before_the_end(raw) else { return Ok(0) };
         let partition = raw.partition;
-        self.shared.budget.fetch_sub(raw.len() as i64, Ordering::Relaxed);
         self.last_heard.insert(partition, Instant::now());
         self.taps.raw(&raw);
         {
@@ -328,7 +355,10 @@ impl Driver {
         if let Some(lane) = self.worker.lane_mut(partition) {
             lock(&self.shared.watermarks).advance(partition, lane.watermark());
         }
-        Ok(())
+        if self.troubled.is_some() {
+            self.trouble(None);
+        }
+        Ok(raw.len())
     }
 
     /// The records before the end that this run is to stop at.
@@ -464,7 +494,8 @@ impl Driver {
         }
     }
 
-    fn trouble(&self, what: Option<String>) {
+    fn trouble(&mut self, what: Option<String>) {
+        self.troubled = what.as_ref().map(|_| Instant::now());
         lock(&self.shared.standing[self.number]).trouble = what;
     }
 

@@ -13,7 +13,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -262,10 +262,9 @@ impl Attempt<'_> {
         for (&partition, &(_, watermark)) in &beginning.partitions {
             watermarks.assign(partition, watermark, false);
         }
-        let budget = self.options.max_records.map_or(i64::MAX, |most| i64::try_from(most).unwrap_or(i64::MAX));
         let shared = Arc::new(Shared {
             watermarks: Mutex::new(watermarks),
-            budget: AtomicI64::new(budget),
+            budget: self.options.max_records.map(AtomicU64::new),
             last_cut: AtomicBool::new(false),
             abort: AtomicBool::new(false),
             standing: (0..workers).map(|_| Mutex::new(Standing::default())).collect(),
@@ -386,6 +385,7 @@ impl Attempt<'_> {
             taps: self.taps.clone(),
             outbox: VecDeque::new(),
             last_heard,
+            troubled: None,
         })
     }
 }

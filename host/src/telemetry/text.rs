@@ -72,7 +72,7 @@ pub fn render_status(status: &Status) -> String {
     );
     let accounting = if status.accounting.closed { "closed" } else { "DOES NOT CLOSE" };
     line("accounting", format_args!("{accounting} {}", status.accounting.message));
-    for (reason, dead) in &status.dead_letters {
+    for (reason, dead) in status.dead_letters.iter().filter(|(_, dead)| **dead > 0) {
         line("dead letter", format_args!("{reason}: {}", count(*dead)));
     }
     for aggregate in &status.aggregates {
