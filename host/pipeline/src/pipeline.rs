@@ -17,6 +17,9 @@ use crate::time::watermark::Watermarks;
 use crate::worker::{Effect, Worker};
 use std::collections::VecDeque;
 
+/// What workers want written, and which of them.
+pub type Written = Vec<(usize, Effect)>;
+
 /// All workers of a pipeline, the queues between them and the watermarks.
 pub struct Pipeline {
     workers: Vec<Worker>,
@@ -42,7 +45,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// See [`Worker::read`].
-    pub fn read(&mut self, worker: usize, raw: &RawBatch, written: &mut Vec<Effect>) -> Result<(), Error> {
+    pub fn read(&mut self, worker: usize, raw: &RawBatch, written: &mut Written) -> Result<(), Error> {
         if let Some(mark) = self.watermarks.partition(raw.partition)
             && mark.idle
         {
@@ -65,7 +68,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// See [`Worker::receive`].
-    pub fn deliver(&mut self, worker: usize, written: &mut Vec<Effect>) -> Result<bool, Error> {
+    pub fn deliver(&mut self, worker: usize, written: &mut Written) -> Result<bool, Error> {
         let Some((from, message)) = self.queues[worker].pop_front() else { return Ok(false) };
         let mut effects = Vec::new();
         self.workers[worker].receive(from, message, &mut effects)?;
@@ -77,7 +80,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// See [`Worker::close`].
-    pub fn close(&mut self, worker: usize, written: &mut Vec<Effect>) -> Result<(), Error> {
+    pub fn close(&mut self, worker: usize, written: &mut Written) -> Result<(), Error> {
         let watermark = self.watermarks.current();
         while self.deliver(worker, written)? {}
         let mut effects = Vec::new();
@@ -86,21 +89,42 @@ impl Pipeline {
         Ok(())
     }
 
-    /// A consistent cut of all workers.
+    /// The next cut begins; workers hear of it one by one, from here or from another's barrier.
+    pub fn next_cut(&mut self) {
+        self.cuts += 1;
+    }
+
+    /// A worker hears of the cut that has begun.
+    pub fn begin_cut(&mut self, worker: usize, written: &mut Written) {
+        let mut effects = Vec::new();
+        self.workers[worker].begin_cut(self.cuts, &mut effects);
+        self.carry_out(worker, effects, written);
+    }
+
+    /// A worker's part of the cut, once every barrier has come to it. What it writes later belongs after the cut.
     ///
     /// # Errors
     /// See [`Worker::finish_cut`].
-    pub fn cut(&mut self, written: &mut Vec<Effect>) -> Result<Vec<Cut>, Error> {
-        self.cuts += 1;
+    pub fn finish_cut(&mut self, worker: usize) -> Result<Option<Cut>, Error> {
+        if !self.workers[worker].cut_is_ready() {
+            return Ok(None);
+        }
+        self.workers[worker].finish_cut().map(|(_, cut)| Some(cut))
+    }
+
+    /// A consistent cut of all workers, one after the other.
+    ///
+    /// # Errors
+    /// See [`Worker::finish_cut`].
+    pub fn cut(&mut self, written: &mut Written) -> Result<Vec<Cut>, Error> {
+        self.next_cut();
         for worker in 0..self.workers.len() {
-            let mut effects = Vec::new();
-            self.workers[worker].begin_cut(self.cuts, &mut effects);
-            self.carry_out(worker, effects, written);
+            self.begin_cut(worker, written);
         }
         let mut cuts = Vec::new();
         for worker in 0..self.workers.len() {
             while !self.workers[worker].cut_is_ready() && self.deliver(worker, written)? {}
-            cuts.push(self.workers[worker].finish_cut()?.1);
+            cuts.extend(self.finish_cut(worker)?);
         }
         Ok(cuts)
     }
@@ -109,7 +133,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// See [`Worker::drain`].
-    pub fn drain(&mut self, written: &mut Vec<Effect>) -> Result<(), Error> {
+    pub fn drain(&mut self, written: &mut Written) -> Result<(), Error> {
         for worker in 0..self.workers.len() {
             self.close(worker, written)?;
         }
@@ -133,11 +157,11 @@ impl Pipeline {
         &self.workers
     }
 
-    fn carry_out(&mut self, from: usize, effects: Vec<Effect>, written: &mut Vec<Effect>) {
+    fn carry_out(&mut self, from: usize, effects: Vec<Effect>, written: &mut Written) {
         for effect in effects {
             match effect {
                 Effect::Send(to, message) => self.queues[to].push_back((from, message)),
-                write => written.push(write),
+                write => written.push((from, write)),
             }
         }
     }
