@@ -18,7 +18,7 @@ rm -rf target/bench
 "${broker[0]}" up "${broker[@]:1}"
 trap '"${broker[0]}" down "${broker[@]:1}" --now >/dev/null' EXIT
 "$wasmill" generate --create --partitions "$partitions" --rate 0 --count "$events" --span 30m --seed 1 \
-    --set generator.config.users=15000 --set generator.config.late_share=0.01
+    --set generator.config.late_share=0.01
 echo "| workers | round | events/s | CPU ns/event | wall s | user s | system s | peak RSS MB | output MB |"
 echo "|---|---|---|---|---|---|---|---|---|"
 for round in $(seq "$rounds"); do

@@ -31,8 +31,10 @@ const DEVICES: [&str; 3] = ["mobile", "desktop", "tablet"];
 const BROWSERS: [&str; 5] = ["Chrome", "Safari", "Firefox", "Edge", "Opera"];
 const COUNTRIES: [&str; 10] = ["US", "DE", "FR", "GB", "IN", "BR", "JP", "CA", "AU", "NL"];
 const CAMPAIGNS: [&str; 6] = ["none", "spring_sale", "black_friday", "retarget_a", "retarget_b", "brand"];
-/// Turns of a visitor before the next session begins.
-const SESSION_TURNS: u64 = 8;
+/// Events of a session, on average.
+const SESSION_EVENTS: u64 = 8;
+/// Sessions that are under way at any time: at 50 events a second each lasts about ten seconds.
+const SESSIONS_AT_ONCE: u64 = 64;
 /// A day, the longest that anything may lie behind.
 const DAY_S: i64 = 86_400;
 
@@ -66,13 +68,13 @@ impl Generator for ClickstreamGenerator {
 
     fn record(&self, n: u64, time: Timestamp, value: &mut Vec<u8>, key: &mut Vec<u8>) {
         let mut rng = Rng::new(self.seed, n);
-        let visitor = rng.below(self.users);
+        // Sessions begin one after the other and overlap; each belongs to a visitor who then stays away for a while.
+        let session = (n / SESSION_EVENTS).saturating_sub(rng.below(SESSIONS_AT_ONCE));
+        let visitor = Rng::new(!self.seed, session).below(self.users);
         write!(Out(key), "u{visitor:06}").expect("writing to memory");
         if rng.chance(self.malformed_share) {
             return malformed(&mut rng, value);
         }
-        // Each visitor begins at another phase, so that not all sessions change at once.
-        let session = (n / self.users + visitor % SESSION_TURNS) / SESSION_TURNS;
         let late = if rng.chance(self.late_share) { self.late_by_us } else { 0 };
         let time = Timestamp(time.0.saturating_sub(rng.below(self.jitter_us) as i64).saturating_sub(late));
         let event = Event { id: [rng.next(), rng.next()], time, visitor, session };
@@ -118,7 +120,7 @@ impl Event {
         let (referrer, device) = (rng.pick(&REFERRERS), rng.pick(&DEVICES));
         let (browser, campaign) = (rng.pick(&BROWSERS), rng.pick(&CAMPAIGNS));
         let mut out = Out(out);
-        write!(out, "\"user_id\":\"u{visitor:06}\",\"session_id\":\"s{visitor:06}-{session:04}\",")?;
+        write!(out, "\"user_id\":\"u{visitor:06}\",\"session_id\":\"s{session:010}\",")?;
         write!(
             out,
             "\"event_type\":\"{event_type}\",\"page\":\"{page}\",\"referrer\":\"{referrer}\",\"device\":\"{device}\","
