@@ -275,6 +275,7 @@ impl Coordinator {
         self.store.publish(&manifest)?;
         self.checkpoint = number;
         sink::commit(&self.output_root, &files.finished)?;
+        self.store.note_committed(number)?;
         self.store.prune(KEPT_CHECKPOINTS)?;
         let offsets = manifest.partitions.iter().map(|p| (p.partition, p.next_offset)).collect();
         self.tell_all(&Command::CommitOffsets(offsets))?;

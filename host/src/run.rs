@@ -168,7 +168,7 @@ impl Attempt<'_> {
         if let Some(manifest) = &manifest {
             store.check_owner(manifest, &self.options.pipeline, &self.assembly.fingerprint())?;
         }
-        self.recover_files(manifest.as_ref())?;
+        self.recover_files(&store, manifest.as_ref())?;
         let admin = Admin::new(&self.options.kafka)?;
         let beginning = self.beginning(&admin, manifest)?;
         let until = if self.options.until_caught_up {
@@ -190,7 +190,7 @@ impl Attempt<'_> {
     }
 
     /// Completes what the last checkpoint promised, and removes what no checkpoint knows.
-    fn recover_files(&self, manifest: Option<&Manifest>) -> Result<(), Failure> {
+    fn recover_files(&self, store: &LocalStore, manifest: Option<&Manifest>) -> Result<(), Failure> {
         let root = &self.options.output_root;
         if let Some(manifest) = manifest {
             let corrupt = |what: &str, error: serde_json::Error| {
@@ -200,8 +200,12 @@ impl Attempt<'_> {
                     anyhow!("{what} of the checkpoint cannot be read checkpoint={checkpoint}: {error}"),
                 )
             };
-            let finished: Vec<sink::StagedFile> =
+            let mut finished: Vec<sink::StagedFile> =
                 serde_json::from_value(manifest.files.clone()).map_err(|e| corrupt("files", e))?;
+            if store.is_committed(manifest.checkpoint)? {
+                // They are the readers' since, who may have moved them.
+                finished.clear();
+            }
             let open: Vec<sink::OpenFile> =
                 serde_json::from_value(manifest.open_files.clone()).map_err(|e| corrupt("open files", e))?;
             sink::recover(root, &finished, &open)?;

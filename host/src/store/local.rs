@@ -146,6 +146,25 @@ impl LocalStore {
         durable::sync_folder(&self.dir)
     }
 
+    /// Notes that the output files of a checkpoint have their final names: from now on they are the readers', who may
+    /// move or delete them.
+    ///
+    /// # Errors
+    /// [`Error::Io`]. Without the note, the next start looks for the files once more.
+    pub fn note_committed(&self, checkpoint: u64) -> Result<(), Error> {
+        let name = Name::Committed(checkpoint).to_string();
+        durable::create(&self.dir, &name, self.generation, |_| Ok(())).map(|_| ())
+    }
+
+    /// Whether that was noted.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn is_committed(&self, checkpoint: u64) -> Result<bool, Error> {
+        let path = self.dir.join(Name::Committed(checkpoint).to_string());
+        path.try_exists().map_err(Error::io("look for", &path))
+    }
+
     /// The state that segments hold, oldest first: the newest entry of each group, sorted by aggregate, state version,
     /// window start and key. One delta per aggregate and state version, or more where the states exceed 256 MiB.
     ///
@@ -194,7 +213,7 @@ impl LocalStore {
             needed.extend(manifest.segments.into_iter().map(|segment| segment.file));
         }
         let is_garbage = |file: &str, name: &Name| match *name {
-            Name::Manifest(checkpoint) => !checkpoints.contains(&checkpoint),
+            Name::Manifest(checkpoint) | Name::Committed(checkpoint) => !checkpoints.contains(&checkpoint),
             // One of a later checkpoint may be about to be published. One of an earlier checkpoint that no manifest
             // names never will be: a checkpoint names segments of its predecessor and its own.
             Name::Segment { checkpoint, .. } => checkpoint <= newest && !needed.iter().any(|needed| needed == file),
@@ -240,7 +259,6 @@ impl LocalStore {
 fn has_a_state_per_put(delta: &StateDelta) -> bool {
     delta.puts.len() == delta.states.len() && delta.states.null_count() == 0
 }
-
 
 /// The newest checkpoint in a folder, looked at without the lock: for commands that only show it.
 ///
@@ -301,6 +319,8 @@ fn list(dir: &Path) -> Result<Vec<(String, Name)>, Error> {
 enum Name {
     Generation(u64),
     Manifest(u64),
+    /// The output files of that checkpoint have their final names.
+    Committed(u64),
     Segment {
         checkpoint: u64,
         generation: u64,
@@ -318,6 +338,8 @@ impl Name {
         }
         let name = if let Some(generation) = file.strip_prefix("generation-") {
             Self::Generation(generation.parse().ok()?)
+        } else if let Some(checkpoint) = file.strip_prefix("committed-") {
+            Self::Committed(checkpoint.parse().ok()?)
         } else if let Some(rest) = file.strip_prefix("manifest-") {
             Self::Manifest(rest.strip_suffix(".json")?.parse().ok()?)
         } else {
@@ -338,6 +360,7 @@ impl std::fmt::Display for Name {
         match self {
             Self::Generation(generation) => write!(f, "generation-{generation}"),
             Self::Manifest(checkpoint) => write!(f, "manifest-{checkpoint:020}.json"),
+            Self::Committed(checkpoint) => write!(f, "committed-{checkpoint}"),
             Self::Segment { checkpoint, generation, number } => {
                 write!(f, "segment-{checkpoint}-{generation}-{number}.bin")
             }

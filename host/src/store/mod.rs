@@ -4,6 +4,7 @@
 //! LOCK                                      held while a process works here; says who
 //! generation-<n>                            one per process that ever opened the folder; the highest may publish
 //! manifest-<checkpoint>.json                a checkpoint exists from the moment its manifest does
+//! committed-<checkpoint>                    its output files have their final names
 //! segment-<checkpoint>-<generation>-<n>.bin what changed in the state; named by manifests
 //! ```
 //! Whatever has a final name is whole: files are written under a temporary name, fsynced, and published by a hard

@@ -47,6 +47,20 @@ fn a_new_folder_has_no_checkpoint() {
 }
 
 #[test]
+fn a_checkpoint_is_committed_from_the_note_on_until_it_is_pruned() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    publish(&store, 1, &[]);
+    assert!(!store.is_committed(1).unwrap());
+    store.note_committed(1).unwrap();
+    store.note_committed(1).unwrap();
+    assert!(store.is_committed(1).unwrap());
+    publish(&store, 2, &[]);
+    store.prune(1).unwrap();
+    assert!(!store.is_committed(1).unwrap());
+}
+
+#[test]
 fn a_second_process_waits_and_gets_the_next_generation() {
     let dir = tempfile::tempdir().unwrap();
     let mut first = Some(open(dir.path()));
