@@ -49,7 +49,8 @@ fi
 # What is in git or about to be, and the caches of builds, but no data.
 mkdir -p "$copy/target/kafka"
 git -C "$root" ls-files -z --cached --others --exclude-standard | tar -C "$root" --null --ignore-failed-read -T - -cf - | tar -C "$copy" -xf -
-for cache in release debug wasm32-wasip2 kafka/libs; do
+mkdir -p "$root"/target/{release,wasm32-wasip2}
+for cache in release wasm32-wasip2 kafka/libs; do
   [ ! -d "$root/target/$cache" ] || ln -s "$root/target/$cache" "$copy/target/$cache"
 done
 unset CARGO_TARGET_DIR
