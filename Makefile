@@ -5,7 +5,7 @@ SHELL := bash
 
 # Every folder below plugins/ is a component, but for the SDK that they are written with.
 PLUGINS := $(filter-out sdk,$(notdir $(patsubst %/Cargo.toml,%,$(wildcard plugins/*/Cargo.toml))))
-PLUGIN_FLAGS := --target wasm32-wasip2 $(PLUGINS:%=-p %)
+PLUGIN_FLAGS := --profile plugin --target wasm32-wasip2 $(PLUGINS:%=-p %)
 PIPELINE ?= host/pipelines/clickstream.toml
 KAFKA_PORT ?= 9092
 # More arguments for `make run`, as in: make run ARGS='--tap page_metrics'
@@ -26,7 +26,7 @@ tools:
 
 .PHONY: plugins
 plugins: tools ## Build the plugins: target/wasm32-wasip2/plugin/*.wasm
-	cargo build --locked --profile plugin $(PLUGIN_FLAGS)
+	cargo build --locked $(PLUGIN_FLAGS)
 
 .PHONY: build
 build: plugins ## Build all: the plugins and target/release/wasmill

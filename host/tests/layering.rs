@@ -98,7 +98,7 @@ fn sources(folder: &str) -> Vec<Source> {
             let name = path.file_name().unwrap().to_str().unwrap().to_owned();
             if path.is_dir() && name != "tests" {
                 folders.push(path);
-            } else if name.ends_with(".rs") && !name.ends_with("tests.rs") {
+            } else if path.extension().is_some_and(|end| end == "rs") && !name.ends_with("tests.rs") {
                 let below = path.strip_prefix(&root).unwrap().to_str().unwrap();
                 found.push(Source::new(below, &fs::read_to_string(&path).unwrap()));
             }
