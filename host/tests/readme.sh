@@ -29,13 +29,14 @@ split() {
 }
 
 work=$(mktemp -d)
-copy=$work/wasmill
+# The path stays the same, so that a second run finds what the first one built.
+copy=$root/target/readme
 running='' # the process group of what runs
 finish() {
   local code=$?
   [ -z "$running" ] || kill -KILL -- "-$running" 2>/dev/null || true
   [ ! -x "$copy/host/kafka/kafka.sh" ] || "$copy/host/kafka/kafka.sh" down --port "$kafka" >/dev/null 2>&1 || true
-  rm -rf "$work"
+  rm -rf "$work" "$copy"
   exit $code
 }
 trap finish EXIT
@@ -46,14 +47,18 @@ if [ "${1:-}" = --list ]; then
   exit
 fi
 
-# What is in git or about to be, and the caches of builds, but no data.
+# What is in git or about to be, and the builds, but no data and no broker of the person's own.
+rm -rf "$copy"
 mkdir -p "$copy/target/kafka"
 git -C "$root" ls-files -z --cached --others --exclude-standard | tar -C "$root" --null --ignore-failed-read -T - -cf - | tar -C "$copy" -xf -
-mkdir -p "$root"/target/{release,wasm32-wasip2}
-for cache in release wasm32-wasip2 kafka/libs; do
-  [ ! -d "$root/target/$cache" ] || ln -s "$root/target/$cache" "$copy/target/$cache"
+# All of the folders that builds write to: what is compiled for one refers to what is compiled in another.
+for builds in debug release plugin wasm32-wasip2; do
+  mkdir -p "$root/target/$builds"
+  ln -s "$root/target/$builds" "$copy/target/$builds"
 done
-unset CARGO_TARGET_DIR
+[ ! -d "$root/target/kafka/libs" ] || ln -s "$root/target/kafka/libs" "$copy/target/kafka/libs"
+# The knobs are those of .env, as the README has them.
+unset CARGO_TARGET_DIR $(sed -nE 's/^([A-Z_]+)=.*/\1/p' "$root/.env")
 export KAFKA_PORT=$kafka XDG_CACHE_HOME=${XDG_CACHE_HOME:-$work/cache}
 [ "$http" = 8080 ] || export HTTP_LISTEN=127.0.0.1:$http
 
