@@ -128,7 +128,7 @@ pub struct CheckArgs {
 /// The arguments of `wasmill generate`.
 #[derive(Args, Clone, Debug)]
 pub struct GenerateArgs {
-    /// The pipeline file whose [source] and [generator] are used [default: the reference job's]
+    /// The pipeline file whose `[source]` and `[generator]` are used [default: the reference job's]
     ///
     /// The reference job takes its values from the environment: `KAFKA_BOOTSTRAP_SERVERS`, `KAFKA_TOPIC`,
     /// `KAFKA_TOPIC_PARTITIONS`, `MSGS_PER_SEC`, `MSG_ACKS`, `MSG_COMPRESSION`, `SEED`, `PLUGIN_PATH`.

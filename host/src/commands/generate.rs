@@ -176,6 +176,7 @@ pub(super) fn stop_on_signal() -> anyhow::Result<Arc<AtomicBool>> {
                 }
                 if asked > 0 {
                     // The last checkpoint stands; what came after it is read again by the next run.
+                    #[expect(clippy::disallowed_methods, reason = "asked to stop at once: nothing waits for anything")]
                     std::process::exit(130);
                 }
                 tracing::info!("stopping; a second signal stops at once");

@@ -77,7 +77,8 @@ fn write_holder(file: &mut File) -> std::io::Result<()> {
 pub(super) fn who() -> String {
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = if host.trim().is_empty() { "an unnamed host" } else { host.trim() };
-    let now = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+    let now = chrono::DateTime::from_timestamp_micros(crate::clock::now_us()).unwrap_or_default();
+    let now = now.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
     format!("pid {} on {host} since {now}", std::process::id())
 }
 

@@ -1,0 +1,74 @@
+# What a person types, and what CI runs. `make` alone explains.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Every folder below plugins/ is a component, but for the SDK that they are written with.
+PLUGINS := $(filter-out sdk,$(notdir $(patsubst %/Cargo.toml,%,$(wildcard plugins/*/Cargo.toml))))
+PLUGIN_FLAGS := --profile plugin --target wasm32-wasip2 $(PLUGINS:%=-p %)
+PIPELINE ?= host/pipelines/clickstream.toml
+KAFKA_PORT ?= 9092
+# More arguments for `make run`, as in: make run ARGS='--tap page_metrics'
+ARGS ?=
+
+.PHONY: help
+help: ## Show this
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
+
+.PHONY: setup
+setup: tools ## Look for what the build needs; add Rust's WebAssembly target; say what is missing
+	@echo "ready: make run"
+	@why=$$(host/setup.sh kafka) || echo "for make kafka-up and the tests on a real Kafka only: $$why"
+
+.PHONY: tools
+tools:
+	@host/setup.sh build
+
+.PHONY: plugins
+plugins: tools ## Build the plugins: target/wasm32-wasip2/plugin/*.wasm
+	cargo build --locked $(PLUGIN_FLAGS)
+
+.PHONY: build
+build: plugins ## Build all: the plugins and target/release/wasmill
+	cargo build --locked --release -p wasmill
+
+.PHONY: run
+run: build ## Run the reference job; without KAFKA_BOOTSTRAP_SERVERS broker and generator are inside
+	@target/release/wasmill run --env-file .env -c $(PIPELINE) $(ARGS)
+
+.PHONY: test
+test: plugins ## Run all tests; those on a real Kafka where Java 17 and Maven are there (with CI set: always)
+	@left_out=$$(host/setup.sh kafka && host/kafka/kafka.sh jars 2>&1) || { [ -z "$${CI:-}" ] || { echo "$$left_out"; exit 1; }; }; \
+	cargo test --locked --workspace; \
+	[ -z "$$left_out" ] || echo "left out: the tests on a real Kafka ($$left_out)"
+
+.PHONY: lint
+lint: tools ## Check formatting, lints and docs
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked $(PLUGIN_FLAGS) -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
+
+.PHONY: readme
+readme: ## Run every command of README.md, in a copy
+	host/tests/readme.sh
+
+.PHONY: check
+check: lint readme test ## All that CI checks
+
+.PHONY: kafka-up
+kafka-up: ## Start an Apache Kafka of one node on 127.0.0.1:9092 (KAFKA_PORT), without docker
+	@host/kafka/kafka.sh up --port $(KAFKA_PORT)
+
+.PHONY: kafka-down
+kafka-down: ## Stop it; its data stays in target/kafka
+	@host/kafka/kafka.sh down --port $(KAFKA_PORT)
+
+.PHONY: bench
+bench: build ## Measure events/s and CPU seconds for a backlog on a real Kafka
+	host/benches/run.sh
+
+.PHONY: clean-data
+clean-data: ## Remove ./data (files and checkpoints) and the data of make kafka-up
+	@host/kafka/kafka.sh down --port $(KAFKA_PORT)
+	rm -rf data target/kafka/$(KAFKA_PORT)

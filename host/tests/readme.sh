@@ -1,0 +1,118 @@
+#!/usr/bin/env bash
+# Runs the ```sh blocks of README.md in order, in a copy of the repository, as a person would: each in the same shell's
+# environment, with a time limit, the first failure ends it. Comments in the README direct it:
+#   <!-- ci: running until CONDITION -->   the next block does not end by itself; go on when CONDITION holds
+#   <!-- ci: stop -->                      Ctrl-C what runs; it must end well
+#   <!-- ci: by .ci/run itself -->         the next block is not for here
+# HTTP_PORT and KAFKA_PORT stand in for 8080 and 9092 where these are taken. `readme.sh --list` shows what would run.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+http=${HTTP_PORT:-8080} kafka=${KAFKA_PORT:-9092}
+block_limit=${README_LIMIT:-1500}
+
+say() { echo "readme: $*"; }
+fail() { say "FAILED: $*" >&2; exit 1; }
+
+# README.md as numbered files: N.sh a block, N.running / N.stop / N.elsewhere what a comment says.
+split() {
+  awk -v out="$1" '
+    function next_file(kind) { n++; return sprintf("%s/%03d.%s", out, n, kind) }
+    /^<!-- ci: running until .* -->$/ { sub(/^<!-- ci: running until /, ""); sub(/ -->$/, ""); print > next_file("running"); next }
+    /^<!-- ci: stop -->$/ { print > next_file("stop"); next }
+    /^<!-- ci: by .ci\/run itself -->$/ { elsewhere = 1; next }
+    /^<!-- ci:/ { print "unknown: " $0 > "/dev/stderr"; exit 1 }
+    /^```sh$/ { file = elsewhere ? "/dev/null" : next_file("sh"); elsewhere = 0; blocks++; next }
+    /^```$/ { file = ""; next }
+    file != "" { print > file }
+    END { if (!blocks) { print "no blocks" > "/dev/stderr"; exit 1 } }
+  ' "$root/README.md"
+}
+
+work=$(mktemp -d)
+# The path stays the same, so that a second run finds what the first one built.
+copy=$root/target/readme
+running='' # the process group of what runs
+finish() {
+  local code=$?
+  [ -z "$running" ] || kill -KILL -- "-$running" 2>/dev/null || true
+  [ ! -x "$copy/host/kafka/kafka.sh" ] || "$copy/host/kafka/kafka.sh" down --port "$kafka" >/dev/null 2>&1 || true
+  rm -rf "$work" "$copy"
+  exit $code
+}
+trap finish EXIT
+mkdir "$work/blocks"
+split "$work/blocks" || fail "README.md cannot be read"
+if [ "${1:-}" = --list ]; then
+  head -n 100 "$work"/blocks/*
+  exit
+fi
+
+# What is in git or about to be, and the builds, but no data and no broker of the person's own.
+rm -rf "$copy"
+mkdir -p "$copy/target/kafka"
+git -C "$root" ls-files -z --cached --others --exclude-standard | tar -C "$root" --null --ignore-failed-read -T - -cf - | tar -C "$copy" -xf -
+# All of the folders that builds write to: what is compiled for one refers to what is compiled in another.
+for builds in debug release plugin wasm32-wasip2; do
+  mkdir -p "$root/target/$builds"
+  ln -s "$root/target/$builds" "$copy/target/$builds"
+done
+[ ! -d "$root/target/kafka/libs" ] || ln -s "$root/target/kafka/libs" "$copy/target/kafka/libs"
+# The knobs are those of .env, as the README has them.
+unset CARGO_TARGET_DIR $(sed -nE 's/^([A-Z_]+)=.*/\1/p' "$root/.env")
+export KAFKA_PORT=$kafka XDG_CACHE_HOME=${XDG_CACHE_HOME:-$work/cache}
+[ "$http" = 8080 ] || export HTTP_LISTEN=127.0.0.1:$http
+
+# A block as a script that leaves its environment to the next one.
+export -p >"$work/environment"
+script() {
+  echo 'set -euo pipefail'
+  echo "cd '$copy'; source '$work/environment'; set -x"
+  sed -e "s/localhost:8080/localhost:$http/g; s/127.0.0.1:9092/127.0.0.1:$kafka/g" \
+    -e "s/wasmill status/wasmill status --url http:\/\/127.0.0.1:$http/" "$1"
+  echo "{ set +x; } 2>/dev/null; export -p >'$work/environment'"
+}
+
+# Waits until a command succeeds: LIMIT seconds, and only as long as the group of what runs is there.
+await() {
+  local limit=$((SECONDS + $1)); shift
+  until "$@" 2>/dev/null; do
+    [ $SECONDS -lt $limit ] || fail "not within its time limit: $*"
+    kill -0 -- "-$running" 2>/dev/null || fail "what runs has ended: $*"
+    sleep 0.5
+  done
+}
+gone() { ! kill -0 -- "-$running" 2>/dev/null; }
+
+condition=''
+for step in "$work"/blocks/*; do
+  case $step in
+    *.running) condition=$(cat "$step") ;;
+    *.stop)
+      # As Ctrl-C does, but only once for those who would pass it on.
+      child=$(pgrep -g "$running" -x wasmill) || fail "nothing is there to stop"
+      kill -INT "$child"
+      limit=$((SECONDS + 60))
+      until gone; do
+        [ $SECONDS -lt $limit ] || fail "it does not stop"
+        sleep 0.2
+      done
+      wait "$running" || fail "it did not end well: exit code $?"
+      running=''
+      say "stopped" ;;
+    *.sh)
+      script "$step" >"$work/script"
+      if [ -n "$condition" ]; then
+        cp "$work/script" "$work/running-script"
+        setsid bash "$work/running-script" &
+        running=$!
+        await 1 true
+        say "waiting until: $condition"
+        await "$block_limit" bash -c "cd '$copy' && $condition"
+        condition=''
+      else
+        timeout --foreground "$block_limit" bash "$work/script" || fail "this block, with exit code $?:"$'\n'"$(cat "$step")"
+      fi ;;
+  esac
+done
+[ -z "$running" ] || fail "README.md starts something that it does not stop"
+say "all commands of README.md work"
