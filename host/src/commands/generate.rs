@@ -14,10 +14,14 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 use wasmill_pipeline::error::Class;
 
 /// Up to this rate every 10th acknowledgement is shown.
 const DEMO_RATE: f64 = 1_000.0;
+
+/// Signals this close together are one: a terminal, `make` and `timeout` may each pass the same one on.
+const SAME_SIGNAL: Duration = Duration::from_millis(200);
 
 /// Makes records until the count is reached or somebody stops it.
 ///
@@ -136,7 +140,7 @@ fn wait_for_topic(config: &GenerateConfig, bootstrap: &str, create: bool, stop: 
                 Ok(_) => break,
                 Err(error @ crate::kafka::Error::Unavailable { .. }) if !stop.load(Ordering::SeqCst) => {
                     tell(&format!("waiting for kafka: {}", assembly::chain(&error)));
-                    std::thread::sleep(std::time::Duration::from_secs(1));
+                    std::thread::sleep(Duration::from_secs(1));
                 }
                 Err(error) => return Err(classed(error.class(), error.into())),
             }
@@ -169,18 +173,23 @@ pub(super) fn stop_on_signal() -> anyhow::Result<Arc<AtomicBool>> {
                     }
                 };
             let _ = ready.send(Ok(()));
-            for asked in 0.. {
+            let mut first: Option<Instant> = None;
+            loop {
                 tokio::select! {
                     _ = terminate.recv() => {}
                     _ = interrupt.recv() => {}
                 }
-                if asked > 0 {
+                if first.is_some_and(|first| first.elapsed() < SAME_SIGNAL) {
+                    continue;
+                }
+                if first.is_some() {
                     // The last checkpoint stands; what came after it is read again by the next run.
                     #[expect(clippy::disallowed_methods, reason = "asked to stop at once: nothing waits for anything")]
                     std::process::exit(130);
                 }
                 tracing::info!("stopping; a second signal stops at once");
                 flag.store(true, Ordering::SeqCst);
+                first = Some(Instant::now());
             }
         });
     })?;
