@@ -45,18 +45,18 @@ const SETTINGS: [&str; 10] = [
     "output.roll.age=2s",
 ];
 
-/// Generates events over two hours: 1 % later than the watermark, 0.1 % malformed, 0.1 % without time.
-fn generate(bootstrap: &str, first: u64, count: u64, span: &str) {
+/// Generates events: 1 % later than the watermark, 0.1 % malformed, 0.1 % without time.
+fn generate(bootstrap: &str, first: u64, count: u64, span: &str, more: &[&str]) {
     let numbers = [first, count].map(|number| number.to_string());
     // As many visitors as give each an event every 20 s: sessions of a few events.
     let users = format!("generator.config.users={}", (count / 330).max(10));
-    let mut generator = wasmill(&["generate", "--rate", "0", "--create", "--partitions", "4", "--acks", "all"]);
+    let mut generator = wasmill(&["generate", "--rate", "0", "--acks", "all"]);
     generator.args(["--bootstrap-servers", bootstrap, "--topic", TOPIC, "--seed", "7", "--span", span]);
     generator.args(["--first", &numbers[0], "--count", &numbers[1], "--set", &users]);
     for share in ["late_share=0.01", "malformed_share=0.001", "no_time_share=0.001"] {
         generator.args(["--set", &format!("generator.config.{share}")]);
     }
-    let output = generator.output().unwrap();
+    let output = generator.args(more).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
@@ -114,7 +114,7 @@ fn job(bootstrap: &str, more: &[&str]) -> Job {
 /// A topic of an embedded broker in this process, which outlives the processes that use it. It keeps 5 MB a partition.
 fn small_topic(events: u64) -> EmbeddedBroker {
     let broker = EmbeddedBroker::start(TOPIC, PARTITIONS).unwrap();
-    generate(broker.bootstrap(), 0, events, "30m");
+    generate(broker.bootstrap(), 0, events, "30m", &[]);
     broker
 }
 
@@ -171,7 +171,7 @@ fn one_worker_two_workers_and_five_kills_commit_what_a_batch_job_computes() {
         println!("{:6.1} s {what}", started.elapsed().as_secs_f64());
         started = Instant::now();
     };
-    generate(&bootstrap, 0, events, "2h");
+    generate(&bootstrap, 0, events, "2h", &["--create", "--partitions", "4"]);
     write_odd_records(&bootstrap);
     lap("generated");
     let expected = expected(&bootstrap);
@@ -254,7 +254,7 @@ fn windows_left_open_by_a_run_until_caught_up_go_on_in_the_next() {
     // Nothing new: nothing closes.
     job.run(&["--until-caught-up", "--workers", "1"]);
     assert_eq!(before, ["events_raw", "sessions"].map(|output| job.rows(output).len()));
-    generate(broker.bootstrap(), 10_000, 10_000, "20s");
+    generate(broker.bootstrap(), 10_000, 10_000, "20s", &[]);
     let expected = expected(broker.bootstrap());
     assert!(before[0] < expected.events_raw.len() && before[1] < expected.sessions.len());
     job.assert_no_more_than(&expected);
