@@ -4,10 +4,11 @@
 //! random moments.
 #![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "helpers of tests are tests")]
 
-mod support;
 #[path = "support/kafka.rs"]
 #[allow(dead_code, reason = "not every test stops its broker")]
 mod kafka_support;
+#[allow(dead_code, reason = "other tests use more of it")]
+mod support;
 
 use kafka_support::RealKafka;
 use std::collections::BTreeMap;
@@ -203,6 +204,17 @@ fn one_worker_two_workers_and_five_kills_commit_what_a_batch_job_computes() {
     lap("run with five kills");
     job.assert_equals(&expected);
     lap("compared");
+}
+
+#[test]
+fn five_kills_change_nothing_on_the_embedded_broker_either() {
+    let broker = small_topic(20_000);
+    write_odd_records(broker.bootstrap());
+    let expected = expected(broker.bootstrap());
+    let slow = in_thirty_checkpoints(expected.records);
+    let job = job(broker.bootstrap(), &[&slow[0], &slow[1]]);
+    run_with_five_kills(&job, &expected);
+    job.assert_equals(&expected);
 }
 
 #[test]

@@ -31,7 +31,7 @@ pub(crate) fn wasmill(arguments: &[&str]) -> Command {
 }
 
 /// Where the pipeline file is.
-pub(crate) fn pipeline_file() -> String {
+fn pipeline_file() -> String {
     format!("{}/pipelines/clickstream.toml", env!("CARGO_MANIFEST_DIR"))
 }
 
@@ -103,7 +103,7 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    /// Nothing is started yet. `settings` are as `--set` takes them.
+    /// Nothing is started yet. `settings` are as `--set` takes them. An empty `bootstrap` = the embedded broker.
     pub(crate) fn new(bootstrap: &str, topic: &str, settings: &[&str]) -> Self {
         let dir = tempfile::Builder::new().prefix("wasmill-job-").tempdir().unwrap();
         let settings = settings.iter().map(|&setting| setting.to_owned()).collect();
@@ -113,11 +113,11 @@ impl Job {
     /// Starts it.
     pub(crate) fn start(&self, arguments: &[&str]) -> Process {
         let mut command = wasmill(&["run", "-c", &pipeline_file()]);
-        command.args(arguments);
         for setting in &self.settings {
             command.args(["--set", setting]);
         }
         command
+            .args(arguments)
             .env("KAFKA_BOOTSTRAP_SERVERS", &self.bootstrap)
             .env("KAFKA_TOPIC", &self.topic)
             .env("OUTPUT_PATH", self.outputs())

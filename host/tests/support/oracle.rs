@@ -30,18 +30,18 @@ pub(crate) struct Rules {
 /// An event's fields; a key that comes twice is an error, an unknown one is not looked at.
 #[derive(Default, serde::Deserialize)]
 pub(crate) struct Fields {
-    pub(crate) event_id: Option<String>,
+    event_id: Option<String>,
     event_time: Option<serde_json::Value>,
-    pub(crate) user_id: Option<String>,
-    pub(crate) session_id: Option<String>,
-    pub(crate) event_type: Option<String>,
-    pub(crate) page: Option<String>,
+    user_id: Option<String>,
+    session_id: Option<String>,
+    event_type: Option<String>,
+    page: Option<String>,
     referrer: Option<String>,
     device: Option<String>,
-    pub(crate) browser: Option<String>,
-    pub(crate) country: Option<String>,
+    browser: Option<String>,
+    country: Option<String>,
     campaign: Option<String>,
-    pub(crate) revenue: Option<f64>,
+    revenue: Option<f64>,
 }
 
 /// A record that the parser takes.
@@ -51,6 +51,26 @@ pub(crate) struct Event {
     /// The event time, or else the broker's.
     pub(crate) time: i64,
     pub(crate) fields: Fields,
+}
+
+impl Event {
+    /// Of a row of `events_raw` as the files have it.
+    pub(crate) fn of_row(row: &str) -> Self {
+        let cells: Vec<&str> = row.split('\u{1f}').collect();
+        let text = |at: usize| (cells[at] != NULL).then(|| cells[at].to_owned());
+        let number = |at: usize| cells[at].parse::<i64>().unwrap();
+        let fields = Fields {
+            user_id: text(2),
+            session_id: text(3),
+            event_type: text(4),
+            page: text(5),
+            browser: text(8),
+            country: text(9),
+            revenue: text(11).map(|revenue| revenue.parse().unwrap()),
+            ..Fields::default()
+        };
+        Self { time: number(12), partition: number(14) as i32, offset: number(15), fields }
+    }
 }
 
 /// What all outputs must hold, each sorted.
