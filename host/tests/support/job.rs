@@ -175,8 +175,8 @@ impl Job {
             assert_same(&format!("_late/{name}"), late, &found);
             assert_eq!(raw.len() as u64, self.counted(name) + found.len() as u64, "{name}: rows = counted + late");
         }
-        let staged = [files(&self.outputs().join("_staging"), "parquet"), files(&self.outputs(), "inprogress")];
-        assert!(staged.concat().is_empty(), "left behind: {staged:?}");
+        let staged = files(&self.outputs().join("_staging"), "tmp");
+        assert!(staged.is_empty(), "left behind: {staged:?}");
     }
 
     /// Of the aggregates only what has been committed so far: nothing that is not expected, and nothing twice.
