@@ -1,0 +1,179 @@
+//! A parser that breaks every rule: a record's first byte picks the crime. For the tests of the host only.
+//!
+//! It is written on the raw bindings, as the SDK would not let it lie. A record that starts with no crime's letter is
+//! good: its text is the row's `word`.
+#![cfg_attr(target_arch = "wasm32", no_std)]
+
+extern crate alloc;
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use alloc::{format, vec};
+use core::hint::black_box;
+use wasmill_sdk::bindings::parser::exports::wasmill::plugin::parser::{Description, Parsed, Reject, RejectKind};
+use wasmill_sdk::bindings::types::{Column, DataType, Encoding, Field, Rows, Values, Varlen};
+use wasmill_sdk::guest::info;
+
+/// How many lines the flood has: many times what a plugin may write in a second.
+const FLOOD: u32 = 2_000;
+
+/// How many columns the huge answer has.
+const MANY: usize = 200_000;
+
+/// What it says of itself: a payload in, a word out.
+#[must_use]
+pub fn description() -> Description {
+    let field = |name: &str, data_type, nullable| Field { name: name.into(), data_type, encoding: Encoding::Plain, nullable };
+    Description {
+        inputs: vec![field("value", DataType::Binary, true)],
+        outputs: vec![field("word", DataType::Utf8, false)],
+        event_time: None,
+    }
+}
+
+/// Parses as it should, until a record tells it otherwise.
+#[must_use]
+pub fn parse(count: u32, inputs: &[Column]) -> Parsed {
+    let records = payloads(inputs);
+    let words: Vec<&[u8]> = records.iter().copied().collect();
+    let mut answer = Parsed { rows: rows(count, words_column(&words)), rejects: Vec::new() };
+    for (index, record) in records.iter().enumerate() {
+        if let Some(&crime) = record.first() {
+            commit(crime, index as u32, &mut answer);
+        }
+    }
+    answer
+}
+
+fn commit(crime: u8, index: u32, answer: &mut Parsed) {
+    match crime {
+        // Those that never come back.
+        b'T' => trap(),
+        b'P' => panic!("the panic that was asked for"),
+        b'L' => endless(),
+        b'M' => grow(),
+        b'S' => {
+            black_box(deep(u64::from(index)));
+        }
+        // Those that lie.
+        b'C' => answer.rows.count += 1,
+        b'0' => answer.rows.columns.clear(),
+        b'K' => answer.rows.columns = vec![column(Values::Int64(vec![0; answer.rows.count as usize]))],
+        b'U' => with_word(answer, index, |words| words.bytes[words.offsets[index as usize] as usize] = 0xFF),
+        b'D' => with_word(answer, index, |words| words.offsets[index as usize] = u32::MAX),
+        b'E' => with_word(answer, index, |words| {
+            if let Some(last) = words.offsets.last_mut() {
+                *last += 1000;
+            }
+        }),
+        b'V' => answer.rows.columns.iter_mut().for_each(|column| column.validity = Some(vec![0; 3])),
+        b'N' => {
+            let bits = (answer.rows.count as usize).div_ceil(8);
+            answer.rows.columns.iter_mut().for_each(|column| column.validity = Some(vec![0; bits]));
+        }
+        b'O' => answer.rows.origins = Some(vec![answer.rows.count; answer.rows.count as usize]),
+        b'R' => answer.rejects.push(reject(answer.rows.count + 7, "nobody")),
+        b'B' => answer.rejects.push(reject(index, "and gives a row for it too")),
+        b'H' => answer.rows.columns = vec![words_column(&[]); MANY],
+        // Those that are only a nuisance.
+        b'F' => (0..FLOOD).for_each(|line| info(format!("line {line}\nERROR forged \u{1b}[31m"))),
+        b'Q' => with_one_long_reject(answer, index),
+        _ => {}
+    }
+}
+
+fn payloads(inputs: &[Column]) -> Vec<&[u8]> {
+    let Some(Column { values: Values::Binary(values), .. }) = inputs.first() else { return Vec::new() };
+    values.offsets.windows(2).map(|ends| &values.bytes[ends[0] as usize..ends[1] as usize]).collect()
+}
+
+fn column(values: Values) -> Column {
+    Column { values, validity: None }
+}
+
+fn words_column(words: &[&[u8]]) -> Column {
+    let mut varlen = Varlen { offsets: vec![0], bytes: Vec::new() };
+    for word in words {
+        varlen.bytes.extend_from_slice(word);
+        varlen.offsets.push(varlen.bytes.len() as u32);
+    }
+    column(Values::Utf8(varlen))
+}
+
+fn rows(count: u32, words: Column) -> Rows {
+    Rows { count, origins: None, columns: vec![words] }
+}
+
+fn with_word(answer: &mut Parsed, _: u32, change: impl FnOnce(&mut Varlen)) {
+    if let Some(Column { values: Values::Utf8(words), .. }) = answer.rows.columns.first_mut() {
+        change(words);
+    }
+}
+
+fn reject(record_index: u32, message: &str) -> Reject {
+    Reject { record_index, kind: RejectKind::Invalid, message: message.to_string() }
+}
+
+/// A reject as it should be, but for the length of its message: only the batch's first records, so that one is enough.
+fn with_one_long_reject(answer: &mut Parsed, index: u32) {
+    let Some(Column { values: Values::Utf8(words), .. }) = answer.rows.columns.first() else { return };
+    let kept = |i: &u32| *i != index;
+    let origins: Vec<u32> = (0..answer.rows.count).filter(kept).collect();
+    let word = |&i: &u32| &words.bytes[words.offsets[i as usize] as usize..words.offsets[i as usize + 1] as usize];
+    let left: Vec<&[u8]> = origins.iter().map(word).collect();
+    let words = words_column(&left);
+    answer.rejects.push(reject(index, &"long ".repeat(200_000)));
+    answer.rows = Rows { count: origins.len() as u32, origins: Some(origins), columns: vec![words] };
+}
+
+fn trap() {
+    #[cfg(target_arch = "wasm32")]
+    core::arch::wasm32::unreachable();
+}
+
+fn endless() {
+    loop {
+        black_box(());
+    }
+}
+
+fn grow() {
+    let mut hoard: Vec<Vec<u8>> = Vec::new();
+    loop {
+        hoard.push(black_box(vec![1; 1 << 20]));
+    }
+}
+
+fn deep(level: u64) -> u64 {
+    black_box(level) + if black_box(true) { deep(level + 1) } else { 0 }
+}
+
+/// What `init` answers: it takes no settings, and ignores all.
+///
+/// # Errors
+/// Never: a parser that refuses its settings is no crime.
+pub fn init(_: &str) -> Result<Description, String> {
+    Ok(description())
+}
+
+#[cfg(target_arch = "wasm32")]
+mod component {
+    use super::{Column, Description, Parsed, String, Vec};
+    use wasmill_sdk::bindings::parser::exports::wasmill::plugin::parser::Guest;
+
+    struct Component;
+
+    impl Guest for Component {
+        fn init(config: String) -> Result<Description, String> {
+            super::init(&config)
+        }
+
+        fn project(_: Vec<u32>) {}
+
+        fn parse(count: u32, inputs: Vec<Column>) -> Parsed {
+            super::parse(count, &inputs)
+        }
+    }
+
+    wasmill_sdk::bindings::parser::export_parser_world!(Component with_types_in wasmill_sdk::bindings::parser);
+}
