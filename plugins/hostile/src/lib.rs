@@ -23,7 +23,8 @@ const MANY: usize = 200_000;
 /// What it says of itself: a payload in, a word out.
 #[must_use]
 pub fn description() -> Description {
-    let field = |name: &str, data_type, nullable| Field { name: name.into(), data_type, encoding: Encoding::Plain, nullable };
+    let field =
+        |name: &str, data_type, nullable| Field { name: name.into(), data_type, encoding: Encoding::Plain, nullable };
     Description {
         inputs: vec![field("value", DataType::Binary, true)],
         outputs: vec![field("word", DataType::Utf8, false)],
@@ -59,9 +60,9 @@ fn commit(crime: u8, index: u32, answer: &mut Parsed) {
         b'C' => answer.rows.count += 1,
         b'0' => answer.rows.columns.clear(),
         b'K' => answer.rows.columns = vec![column(Values::Int64(vec![0; answer.rows.count as usize]))],
-        b'U' => with_word(answer, index, |words| words.bytes[words.offsets[index as usize] as usize] = 0xFF),
-        b'D' => with_word(answer, index, |words| words.offsets[index as usize] = u32::MAX),
-        b'E' => with_word(answer, index, |words| {
+        b'U' => change_words(answer, |words| words.bytes[words.offsets[index as usize] as usize] = 0xFF),
+        b'D' => change_words(answer, |words| words.offsets[index as usize] = u32::MAX),
+        b'E' => change_words(answer, |words| {
             if let Some(last) = words.offsets.last_mut() {
                 *last += 1000;
             }
@@ -104,7 +105,7 @@ fn rows(count: u32, words: Column) -> Rows {
     Rows { count, origins: None, columns: vec![words] }
 }
 
-fn with_word(answer: &mut Parsed, _: u32, change: impl FnOnce(&mut Varlen)) {
+fn change_words(answer: &mut Parsed, change: impl FnOnce(&mut Varlen)) {
     if let Some(Column { values: Values::Utf8(words), .. }) = answer.rows.columns.first_mut() {
         change(words);
     }
@@ -114,7 +115,7 @@ fn reject(record_index: u32, message: &str) -> Reject {
     Reject { record_index, kind: RejectKind::Invalid, message: message.to_string() }
 }
 
-/// A reject as it should be, but for the length of its message: only the batch's first records, so that one is enough.
+/// A reject as it should be, but for the length of its message. Once in a batch: it counts on a row for every record.
 fn with_one_long_reject(answer: &mut Parsed, index: u32) {
     let Some(Column { values: Values::Utf8(words), .. }) = answer.rows.columns.first() else { return };
     let kept = |i: &u32| *i != index;
