@@ -1,5 +1,6 @@
 //! A parser that breaks every rule: a record's first byte picks the crime. For the tests of the host only.
 //!
+//! It is an aggregate too, which the host refuses before the start: a word in its configuration picks the reason.
 //! It is written on the raw bindings, as the SDK would not let it lie. A record that starts with no crime's letter is
 //! good: its text is the row's `word`.
 #![cfg_attr(target_arch = "wasm32", no_std)]
@@ -10,6 +11,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use alloc::{format, vec};
 use core::hint::black_box;
+use wasmill_sdk::bindings::aggregate::exports::wasmill::plugin::aggregate::Description as AggregateDescription;
 use wasmill_sdk::bindings::parser::exports::wasmill::plugin::parser::{Description, Parsed, Reject, RejectKind};
 use wasmill_sdk::bindings::types::{Column, DataType, Encoding, Field, Rows, Values, Varlen};
 use wasmill_sdk::guest::info;
@@ -157,14 +159,39 @@ pub fn init(_: &str) -> Result<Description, String> {
     Ok(description())
 }
 
+/// What the aggregate says of itself: with `order` in its settings that order matters, with `strict` that `page` is never
+/// null, with `greedy` that there is a column `wealth`.
+#[must_use]
+pub fn aggregate_description(config: &str) -> AggregateDescription {
+    let field =
+        |name: &str, data_type, nullable| Field { name: name.into(), data_type, encoding: Encoding::Plain, nullable };
+    let mut inputs = Vec::new();
+    if config.contains("strict") {
+        inputs.push(field("page", DataType::Utf8, false));
+    }
+    if config.contains("greedy") {
+        inputs.push(field("wealth", DataType::Int64, true));
+    }
+    AggregateDescription {
+        inputs,
+        context: Vec::new(),
+        outputs: vec![field("nothing", DataType::Int64, false)],
+        state_version: 1,
+        restores: Vec::new(),
+        commutative: !config.contains("order"),
+        typical_state_bytes: 0,
+    }
+}
+
 #[cfg(target_arch = "wasm32")]
 mod component {
-    use super::{Column, Description, Parsed, String, Vec};
-    use wasmill_sdk::bindings::parser::exports::wasmill::plugin::parser::Guest;
+    use super::{AggregateDescription, Column, Description, Parsed, Rows, String, Varlen, Vec};
+    use wasmill_sdk::bindings::aggregate::exports::wasmill::plugin::aggregate;
+    use wasmill_sdk::bindings::parser::exports::wasmill::plugin::parser;
 
     struct Component;
 
-    impl Guest for Component {
+    impl parser::Guest for Component {
         fn init(config: String) -> Result<Description, String> {
             super::init(&config)
         }
@@ -176,5 +203,31 @@ mod component {
         }
     }
 
+    // The host never gets as far as a call of these.
+    impl aggregate::Guest for Component {
+        fn init(config: String) -> Result<AggregateDescription, String> {
+            Ok(super::aggregate_description(&config))
+        }
+
+        fn update(_: Vec<u32>, _: Vec<Column>) {}
+
+        fn merge(_: Vec<u32>, _: Vec<u32>) {}
+
+        fn finish(_: Vec<u32>, _: Vec<Column>) -> Rows {
+            Rows { count: 0, origins: None, columns: Vec::new() }
+        }
+
+        fn snapshot(_: Vec<u32>) -> Varlen {
+            Varlen { offsets: Vec::new(), bytes: Vec::new() }
+        }
+
+        fn restore(_: Vec<u32>, _: u32, _: Varlen) -> Result<(), String> {
+            Err("it keeps nothing".into())
+        }
+
+        fn release(_: Vec<u32>) {}
+    }
+
     wasmill_sdk::bindings::parser::export_parser_world!(Component with_types_in wasmill_sdk::bindings::parser);
+    wasmill_sdk::bindings::aggregate::export_aggregate_world!(Component with_types_in wasmill_sdk::bindings::aggregate);
 }
