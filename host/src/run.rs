@@ -224,7 +224,7 @@ impl Attempt<'_> {
     }
 
     fn beginning(&self, admin: &Admin, manifest: Option<Manifest>) -> Result<Beginning, Failure> {
-        let mut on_wait = |what: &str| self.view.wait(what);
+        let mut on_wait = |what: &str| self.view.wait(&format!("waiting for kafka: {what}"));
         let topic_partitions = admin.wait_for_topic(&mut on_wait, self.stop)?;
         let closed_up_to_us = manifest.as_ref().and_then(|m| m.watermark_us).unwrap_or(NOTHING_SEEN);
         let mut partitions = BTreeMap::new();
