@@ -146,11 +146,13 @@ impl Observer {
         let books =
             if totals.mistakes().is_empty() { "the accounting closes" } else { "THE ACCOUNTING DOES NOT CLOSE" };
         let how = match end {
-            End::Stopped => "stopped",
-            End::CaughtUp => "caught up",
+            End::Stopped => "stopped after the final checkpoint",
+            End::Interrupted => "stopped without a final checkpoint",
+            End::CaughtUp => "caught up after the final checkpoint",
         };
         format!(
-            "{how} after the final checkpoint: {records} records, {rows} rows ({untimed} with the broker's time), {dead}, {filtered} filtered, {late} late; {books}"
+            "{how}: {records} records, {rows} rows ({untimed} with the broker's time), {dead}, {filtered} filtered, \
+             {late} late; {books}"
         )
     }
 }

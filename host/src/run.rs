@@ -110,7 +110,10 @@ pub fn run(
         *lock(&view.shared) = None;
         let failure = match result {
             Ok(end) => return Ok(end),
-            Err(_) if stop.load(Ordering::SeqCst) => return Ok(End::Stopped),
+            Err(failure) if stop.load(Ordering::SeqCst) => {
+                tracing::warn!("no final checkpoint, the next run goes on from the one before: {:#}", failure.error);
+                return Ok(End::Interrupted);
+            }
             Err(failure) => failure,
         };
         if lock(&view.progress).made > made {

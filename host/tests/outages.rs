@@ -5,7 +5,8 @@
 mod job;
 
 use job::{Job, Running, click, contents, files, until, write};
-use std::path::Path;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use wasmill::kafka::EmbeddedBroker;
 
@@ -26,6 +27,14 @@ fn exactly_once(job: &Job, count: usize) {
     wanted.sort();
     assert_eq!(events(job), wanted);
     assert_eq!(job.counted(), count as u64);
+}
+
+/// Whether some checkpoint in the folder has read partitions up to these offsets.
+fn reads_to(checkpoints: &Path, next_offsets: &[i64]) -> bool {
+    files(checkpoints).iter().any(|path| {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        next_offsets.iter().all(|offset| text.contains(&format!("\"next_offset\": {offset},")))
+    })
 }
 
 #[test]
@@ -68,11 +77,7 @@ fn a_topic_that_is_missing_is_asked_for_until_it_is_there() {
     assert!(status.stdout.contains("waiting for kafka: there is no such topic: topic=events"), "{status:?}");
     // The embedded broker makes a topic when somebody writes to it.
     write(broker.bootstrap(), "events", 0, &clicks(0, 30));
-    until("a checkpoint knows all records", || {
-        files(&job.checkpoints())
-            .iter()
-            .any(|path| std::fs::read_to_string(path).is_ok_and(|text| text.contains("\"next_offset\": 30")))
-    });
+    until("a checkpoint knows all records", || reads_to(&job.checkpoints(), &[30]));
     running.stop().expect(0);
     job.run(&["--drain"]).expect(0);
     exactly_once(&job, 30);
@@ -85,7 +90,7 @@ fn a_wait_for_the_broker_ends_with_a_signal() {
     let job = Job::clicks(broker.bootstrap(), "events");
     let running = job.start(&[]);
     running.wait_for("waiting for kafka: ");
-    running.stop().expect(0);
+    running.stop().expect(0).says(&["stopped without a final checkpoint"]);
 }
 
 /// A job with a finished run, and its broker.
@@ -98,7 +103,7 @@ fn finished() -> (EmbeddedBroker, Job) {
 }
 
 /// Everything a run left, but for who has the lock.
-fn left_by(job: &Job) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+fn left_by(job: &Job) -> Vec<(PathBuf, Vec<u8>)> {
     let mut all = contents(&job.output());
     let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
     all.retain(|(path, _)| !name(path).starts_with("generation-") && name(path) != "LOCK");
@@ -185,12 +190,7 @@ fn a_second_process_waits_says_for_whom_and_takes_over_after_a_kill() {
     first.signal("KILL");
     assert_eq!(first.finish().status.code(), None);
     write(broker.bootstrap(), "events", 0, &clicks(70, 90));
-    until("the second has read everything", || {
-        files(&job.checkpoints()).iter().any(|path| {
-            let text = std::fs::read_to_string(path).unwrap_or_default();
-            text.contains("\"next_offset\": 60") && text.contains("\"next_offset\": 30")
-        })
-    });
+    until("the second has read everything", || reads_to(&job.checkpoints(), &[60, 30]));
     second.stop().expect(0);
     job.run(&["--drain"]).expect(0);
     exactly_once(&job, 90);
@@ -226,37 +226,128 @@ fn an_output_folder_that_cannot_be_made_pauses_the_run_until_it_can() {
     }
 }
 
-#[test]
-fn a_full_disk_pauses_the_run_until_there_is_room() {
-    let broker = EmbeddedBroker::start("events", 1).unwrap();
-    // What does not compress, so that it does not fit.
-    let event = |n: usize| {
-        let noise: String =
-            (0..60).map(|k| format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&(n * 60 + k).to_le_bytes()))).collect();
-        Some(click(n, &noise, n as i64))
-    };
-    write(broker.bootstrap(), "events", 0, &(0..400).map(event).collect::<Vec<_>>());
-    let job = Job::clicks(broker.bootstrap(), "events");
-    std::fs::create_dir(job.output()).unwrap();
-    // A disk of its own, gone with the process: 2 MB, of which a ballast takes most.
-    let script = "mount -t tmpfs -o size=2m tmpfs \"$0\" && head -c 1800000 /dev/zero > \"$0/ballast\" && \"$@\"; \
-                  code=$?; rm -f \"$0/ballast\"; cp -r \"$0\" \"$0.kept\"; exit $code";
-    let wasmill = job.command(&["--drain"]);
-    let mut command = Command::new("unshare");
-    command.args(["--map-root-user", "--mount", "sh", "-c", script]).arg(job.output());
-    command.arg(wasmill.get_program()).args(wasmill.get_args());
-    command.envs(wasmill.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    if !Command::new("unshare").args(["--map-root-user", "--mount", "true"]).status().is_ok_and(|s| s.success()) {
-        println!("left out, a full disk: this machine gives no mount namespaces");
-        return;
+/// Clicks `from..to` whose pages do not compress, about 2 KB each: they do not fit on a small disk.
+fn noise(from: usize, to: usize) -> Vec<Option<Vec<u8>>> {
+    let random = |n: usize| format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&n.to_le_bytes()));
+    let page = |n: usize| (0..60).map(|k| random(n * 60 + k)).collect::<String>();
+    (from..to).map(|n| Some(click(n, &page(n), n as i64))).collect()
+}
+
+/// A run whose output folder is a disk of 8 MB of its own, gone with the process; what it held at the end is kept.
+struct SmallDisk<'a> {
+    job: &'a Job,
+    running: Running,
+}
+
+impl<'a> SmallDisk<'a> {
+    /// `None`, with a line that says so, where mounting is not allowed. With `ballast` the disk begins nearly full.
+    fn start(job: &'a Job, ballast: bool, args: &[&str]) -> Option<Self> {
+        let allowed = Command::new("unshare").args(["--map-root-user", "--mount", "true"]).status();
+        if !allowed.is_ok_and(|status| status.success()) {
+            println!("left out, a full disk: this machine gives no mount namespaces");
+            return None;
+        }
+        std::fs::create_dir(job.output()).unwrap();
+        let fill = if ballast { "head -c 8100000 /dev/zero > \"$0/ballast\" &&" } else { "" };
+        let script = format!(
+            "mount -t tmpfs -o size=8m tmpfs \"$0\" && {fill} \"$@\"; \
+             code=$?; rm -f \"$0/ballast\"; cp -r \"$0\" \"$0.kept\"; exit $code"
+        );
+        let wasmill = job.command(args);
+        let mut command = Command::new("unshare");
+        command.args(["--map-root-user", "--mount", "sh", "-c", &script]).arg(job.output());
+        command.arg(wasmill.get_program()).args(wasmill.get_args());
+        command.envs(wasmill.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        Some(Self { job, running: Running::start(command) })
     }
-    let running = Running::start(command);
-    running.wait_for("paused, trying again in ");
-    assert!(running.said().contains("No space left on device"), "{}", running.said());
-    let ballast = format!("/proc/{}/root{}/ballast", running.id(), job.output().display());
-    std::fs::remove_file(ballast).unwrap();
-    running.finish().expect(0).says(&["400 records, 400 rows", "the accounting closes"]);
-    std::fs::remove_dir(job.output()).unwrap();
-    std::fs::rename(job.output().with_extension("kept"), job.output()).unwrap();
+
+    /// Where the disk is seen from outside.
+    fn path(&self, below: &str) -> PathBuf {
+        Path::new(&format!("/proc/{}/root{}", self.running.id(), self.job.output().display())).join(below)
+    }
+
+    /// Waits until the run pauses for want of room, and makes some.
+    fn make_room(&self) {
+        self.running.wait_for("paused, trying again in ");
+        self.running.wait_for("No space left on device");
+        std::fs::remove_file(self.path("ballast")).unwrap();
+    }
+
+    /// Asks wasmill, not the shell around it, to stop.
+    fn stop(&self) {
+        let holder = std::fs::read_to_string(self.path("_checkpoints/LOCK")).unwrap();
+        let pid = holder.split(' ').nth(1).unwrap();
+        assert!(Command::new("kill").args(["-TERM", pid]).status().unwrap().success());
+    }
+
+    /// Waits for the end; the outputs are then where they would be without the disk.
+    fn finish(self) -> job::Finished {
+        let end = self.running.finish().expect(0);
+        std::fs::remove_dir(self.job.output()).unwrap();
+        std::fs::rename(self.job.output().with_extension("kept"), self.job.output()).unwrap();
+        end
+    }
+}
+
+#[test]
+fn a_disk_that_is_full_at_the_start_pauses_the_run_until_there_is_room() {
+    let broker = EmbeddedBroker::start("events", 1).unwrap();
+    write(broker.bootstrap(), "events", 0, &noise(0, 400));
+    let job = Job::clicks(broker.bootstrap(), "events");
+    let Some(disk) = SmallDisk::start(&job, true, &["--drain"]) else { return };
+    disk.make_room();
+    disk.finish().says(&["400 records, 400 rows", "the accounting closes"]);
     exactly_once(&job, 400);
+}
+
+#[test]
+fn a_disk_that_fills_up_in_the_middle_pauses_the_run_until_there_is_room() {
+    let broker = EmbeddedBroker::start("events", 1).unwrap();
+    write(broker.bootstrap(), "events", 0, &noise(0, 50));
+    let job = Job::clicks(broker.bootstrap(), "events");
+    let Some(disk) = SmallDisk::start(&job, false, &["--set", "output.roll.age=100ms"]) else { return };
+    until("the first events are committed", || {
+        files(&disk.path("events_raw")).iter().any(|path| path.extension().is_some_and(|end| end == "parquet"))
+    });
+    // To the last byte.
+    let mut ballast = std::fs::File::create(disk.path("ballast")).unwrap();
+    while ballast.write(&[0; 4096]).is_ok() {}
+    write(broker.bootstrap(), "events", 0, &noise(50, 300));
+    disk.make_room();
+    until("the others are read", || reads_to(&disk.path("_checkpoints"), &[300]));
+    disk.stop();
+    disk.finish().says(&["300 records, 300 rows", "the accounting closes"]);
+    job.run(&["--drain"]).expect(0);
+    exactly_once(&job, 300);
+}
+
+#[test]
+fn records_that_the_broker_removed_are_counted_or_fatal_as_the_settings_say() {
+    let broker = EmbeddedBroker::start("events", 1).unwrap();
+    // The embedded broker keeps 5 MB.
+    let large = |n| Some(click(n, &"x".repeat(100_000), n as i64));
+    write(broker.bootstrap(), "events", 0, &(0..80).map(large).collect::<Vec<_>>());
+    let job = Job::clicks(broker.bootstrap(), "events");
+    let from_0 = ["--drain", "--set", "source.start={ \"0\" = 0 }"];
+    let gone = "records are gone from the broker before they were read partition=0 expected_offset=0";
+    job.run(&[&from_0[..], &["--set", "source.on_data_loss=fail"]].concat()).expect(1).says(&[gone]);
+    assert_eq!(job.count("events_raw"), 0);
+    job.run(&from_0).expect(0).says(&[gone, "the accounting closes"]);
+    assert!((1..80).contains(&job.count("events_raw")));
+}
+
+#[test]
+fn a_stopped_run_goes_on_where_it_was() {
+    let broker = EmbeddedBroker::start("events", 2).unwrap();
+    let job = Job::clicks(broker.bootstrap(), "events");
+    for (round, signal) in ["TERM", "INT", "TERM"].into_iter().enumerate() {
+        write(broker.bootstrap(), "events", 0, &clicks(round * 20, round * 20 + 20));
+        let running = job.start(&[]);
+        let offset = (round as i64 + 1) * 20;
+        until("everything is read", || reads_to(&job.checkpoints(), &[offset]));
+        running.signal(signal);
+        running.finish().expect(0).says(&["stopped after the final checkpoint"]);
+    }
+    job.run(&["--drain"]).expect(0).says(&["60 records, 60 rows"]);
+    exactly_once(&job, 60);
 }

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use wasmill::kafka::{Producer, ProducerSettings};
 
 /// The longest that anything here may take: far more than it does, for a machine that has other things to do.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(25);
 
 /// The broker time of every record written here, ms since the Unix epoch: 2023-11-14T22:13:20Z.
 pub(crate) const BROKER_TIME_MS: i64 = 1_700_000_000_000;
