@@ -312,6 +312,7 @@ fn a_disk_that_fills_up_in_the_middle_pauses_the_run_until_there_is_room() {
     // To the last byte.
     let mut ballast = std::fs::File::create(disk.path("ballast")).unwrap();
     while ballast.write(&[0; 4096]).is_ok() {}
+    drop(ballast);
     write(broker.bootstrap(), "events", 0, &noise(50, 300));
     disk.make_room();
     until("the others are read", || reads_to(&disk.path("_checkpoints"), &[300]));
