@@ -41,7 +41,7 @@ fn reads_to(checkpoints: &Path, next_offsets: &[i64]) -> bool {
 fn a_broker_that_is_away_at_the_start_is_waited_for() {
     let broker = EmbeddedBroker::start("events", 1).unwrap();
     write(broker.bootstrap(), "events", 0, &clicks(0, 50));
-    broker.set_reachable(false);
+    job::take_away(&broker);
     let job = Job::clicks(broker.bootstrap(), "events");
     let running = job.start(&["--drain"]);
     running.wait_for("waiting for kafka: ");
@@ -57,7 +57,7 @@ fn a_broker_that_goes_away_in_the_middle_is_waited_for_and_nothing_is_lost() {
     let job = Job::clicks(broker.bootstrap(), "events");
     let running = job.start(&["--set", "output.roll.age=100ms"]);
     until("the first events are committed", || events(&job).len() == 50);
-    broker.set_reachable(false);
+    job::take_away(&broker);
     running.wait_for("waiting for kafka");
     broker.set_reachable(true);
     write(broker.bootstrap(), "events", 0, &clicks(50, 80));
@@ -86,7 +86,7 @@ fn a_topic_that_is_missing_is_asked_for_until_it_is_there() {
 #[test]
 fn a_wait_for_the_broker_ends_with_a_signal() {
     let broker = EmbeddedBroker::start("events", 1).unwrap();
-    broker.set_reachable(false);
+    job::take_away(&broker);
     let job = Job::clicks(broker.bootstrap(), "events");
     let running = job.start(&[]);
     running.wait_for("waiting for kafka: ");
@@ -242,8 +242,7 @@ struct SmallDisk<'a> {
 impl<'a> SmallDisk<'a> {
     /// `None`, with a line that says so, where mounting is not allowed. With `ballast` the disk begins nearly full.
     fn start(job: &'a Job, ballast: bool, args: &[&str]) -> Option<Self> {
-        let allowed = Command::new("unshare").args(["--map-root-user", "--mount", "true"]).status();
-        if !allowed.is_ok_and(|status| status.success()) {
+        if !job::succeeds("unshare", &["--map-root-user", "--mount", "true"]) {
             println!("left out, a full disk: this machine gives no mount namespaces");
             return None;
         }
@@ -277,7 +276,7 @@ impl<'a> SmallDisk<'a> {
     fn stop(&self) {
         let holder = std::fs::read_to_string(self.path("_checkpoints/LOCK")).unwrap();
         let pid = holder.split(' ').nth(1).unwrap();
-        assert!(Command::new("kill").args(["-TERM", pid]).status().unwrap().success());
+        assert!(job::succeeds("kill", &["-TERM", pid]));
     }
 
     /// Waits for the end; the outputs are then where they would be without the disk.

@@ -10,13 +10,34 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-use wasmill::kafka::{Producer, ProducerSettings};
+use wasmill::kafka::{EmbeddedBroker, Producer, ProducerSettings};
 
 /// The longest that anything here may take: far more than it does, for a machine that has other things to do.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(25);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The broker time of every record written here, ms since the Unix epoch: 2023-11-14T22:13:20Z.
 pub(crate) const BROKER_TIME_MS: i64 = 1_700_000_000_000;
+
+/// Held while a process is started, and while a broker goes away: librdkafka's mock binds its port anew at once, which
+/// fails, and ends the test process, while a child that is not exec'ed yet has a copy of the old socket.
+static STARTING: Mutex<()> = Mutex::new(());
+
+/// Starts a process.
+fn spawn(command: &mut Command) -> Child {
+    let _alone = STARTING.lock().unwrap();
+    command.spawn().unwrap()
+}
+
+/// Runs a process, and says whether it succeeded.
+pub(crate) fn succeeds(program: &str, args: &[&str]) -> bool {
+    spawn(Command::new(program).args(args)).wait().unwrap().success()
+}
+
+/// Takes a broker away.
+pub(crate) fn take_away(broker: &EmbeddedBroker) {
+    let _alone = STARTING.lock().unwrap();
+    broker.set_reachable(false);
+}
 
 /// The file of a plugin that `make plugins` builds.
 pub(crate) fn plugin(name: &str) -> PathBuf {
@@ -212,7 +233,7 @@ impl Running {
     /// Starts it, and reads what it says.
     pub(crate) fn start(mut command: Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
+        let mut child = spawn(&mut command);
         let said = Arc::new((Mutex::new(String::new()), Condvar::new()));
         let (mut stdout, stderr, hears) = (child.stdout.take().unwrap(), child.stderr.take().unwrap(), said.clone());
         let out = std::thread::spawn(move || {
@@ -269,8 +290,7 @@ impl Running {
 
     /// Sends it a signal by name.
     pub(crate) fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([&format!("-{name}"), &self.id().to_string()]).status().unwrap();
-        assert!(sent.success());
+        assert!(succeeds("kill", &[&format!("-{name}"), &self.id().to_string()]));
     }
 
     /// Asks it to stop, and waits until it has.
@@ -286,9 +306,8 @@ impl Running {
             status = self.child.try_wait().unwrap();
             status.is_some()
         });
-        let mut texts = std::mem::take(&mut self.readers).into_iter().map(|reader| reader.join().unwrap());
-        let stdout = texts.next().unwrap_or_default();
-        drop(texts);
+        let texts: Vec<String> = std::mem::take(&mut self.readers).into_iter().map(|t| t.join().unwrap()).collect();
+        let stdout = texts.concat();
         Finished { status: status.unwrap(), stdout, stderr: self.said() }
     }
 }
