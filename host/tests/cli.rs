@@ -210,8 +210,8 @@ fn a_pipeline_reads_back_what_check_shows() {
     let mut command = at_root(&["check", "host/pipelines/clickstream.toml"]);
     command.env("PAGE_WINDOW", "2 minutes");
     let first = finish(command).expect(0).stdout;
-    let toml: String = first.lines().filter(|line| !line.ends_with("no mistakes")).map(|l| format!("{l}\n")).collect();
-    let (_dir, path) = file("shown.toml", toml);
+    let toml: Vec<&str> = first.lines().filter(|line| !line.ends_with("no mistakes")).collect();
+    let (_dir, path) = file("shown.toml", toml.join("\n"));
     let second = finish(at_root(&["check", &path])).expect(0).stdout;
     assert!(second.contains("tumbling = \"2m\""), "{second}");
     assert_eq!(first.lines().count(), second.lines().count());

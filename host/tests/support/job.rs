@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use arrow_array::RecordBatch;
+use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -140,7 +141,7 @@ impl Job {
         let mut values = Vec::new();
         for batch in self.rows(output) {
             let column = batch.column_by_name(name).unwrap();
-            let texts = arrow_cast::display::ArrayFormatter::try_new(column, &Default::default()).unwrap();
+            let texts = ArrayFormatter::try_new(column, &FormatOptions::default()).unwrap();
             values.extend((0..batch.num_rows()).map(|row| texts.value(row).to_string()));
         }
         values
