@@ -96,7 +96,7 @@ impl Assembly {
         let mut mistakes = Vec::new();
         let mut load = |name: &str, plugin: &crate::config::Plugin, world| {
             let loaded = runtime.load(name, &plugin.path, world);
-            loaded.map_err(|error| mistakes.push(chain(&error))).ok()
+            loaded.map_err(|error| mistakes.push(format!("{name}: {}", chain(&error)))).ok()
         };
         let parser = load("parser", &config.parser, World::Parser);
         let aggregates: Vec<Option<Component>> =
@@ -153,7 +153,7 @@ impl Assembly {
         all.map(|component| (component.name().to_owned(), component.digest().to_owned())).collect()
     }
 
-    /// What makes state incompatible: aggregates, their windows and keys.
+    /// What makes a checkpoint another's: the topic, aggregates, their windows and keys.
     pub fn fingerprint(&self) -> String {
         let aggregate = |a: &wasmill_pipeline::plan::AggregatePlan| {
             let window = match a.spec.window {
@@ -167,7 +167,9 @@ impl Assembly {
                 a.spec.keys.iter().zip(&a.key_types).map(|(name, kind)| format!("{name}:{kind:?}")).collect();
             format!("{}({window}; {}; late {}us)", a.spec.name, keys.join(" "), a.spec.allowed_lateness_us)
         };
-        self.plan.aggregates.iter().map(aggregate).collect::<Vec<_>>().join(", ")
+        let aggregates: Vec<String> = self.plan.aggregates.iter().map(aggregate).collect();
+        // Offsets of one topic mean nothing in another.
+        format!("topic {}: {}", self.plan.topic, aggregates.join(", "))
     }
 }
 

@@ -33,6 +33,8 @@ const KEPT_CHECKPOINTS: usize = 2;
 pub enum End {
     /// Somebody asked.
     Stopped,
+    /// Somebody asked, and no final checkpoint could be made: the one before stands.
+    Interrupted,
     /// Everything there was at the start has been read.
     CaughtUp,
 }

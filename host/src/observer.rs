@@ -140,16 +140,32 @@ impl Observer {
     pub fn summary(&self, end: End) -> String {
         let totals = lock(&self.view.progress).totals.clone();
         let late: u64 = totals.aggregates.values().map(|a| a.late).sum();
-        let (records, rows, dead) = (totals.records, totals.rows, totals.all_dead_letters());
+        let (records, rows, filtered, untimed) =
+            (totals.records, totals.rows, totals.filtered, totals.broker_time_rows);
+        let dead = dead_letters(&totals);
         let books =
             if totals.mistakes().is_empty() { "the accounting closes" } else { "THE ACCOUNTING DOES NOT CLOSE" };
         let how = match end {
-            End::Stopped => "stopped",
-            End::CaughtUp => "caught up",
+            End::Stopped => "stopped after the final checkpoint",
+            End::Interrupted => "stopped without a final checkpoint",
+            End::CaughtUp => "caught up after the final checkpoint",
         };
         format!(
-            "{how} after the final checkpoint: {records} records, {rows} rows, {dead} dead letters, {late} late; {books}"
+            "{how}: {records} records, {rows} rows ({untimed} with the broker's time), {dead}, {filtered} filtered, \
+             {late} late; {books}"
         )
+    }
+}
+
+/// `3 dead letters (malformed 2, missing 1)`: only the reasons that there were.
+fn dead_letters(totals: &Totals) -> String {
+    let of = totals.dead_letters.iter().filter(|&(_, &count)| count > 0);
+    let reasons: Vec<String> = of.map(|(reason, count)| format!("{reason} {count}")).collect();
+    let all = totals.all_dead_letters();
+    if reasons.is_empty() {
+        format!("{all} dead letters")
+    } else {
+        format!("{all} dead letters ({})", reasons.join(", "))
     }
 }
 
@@ -183,4 +199,17 @@ fn accounting(progress: &Progress) -> Accounting {
         progress.accounting.join("; ")
     };
     Accounting { closed, message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dead_letters_are_told_by_reason() {
+        let letters = [("missing", 1), ("malformed", 2), ("invalid", 0)].map(|(why, n)| (why.to_owned(), n)).into();
+        let totals = Totals { dead_letters: letters, ..Totals::default() };
+        assert_eq!(dead_letters(&totals), "3 dead letters (malformed 2, missing 1)");
+        assert_eq!(dead_letters(&Totals::default()), "0 dead letters");
+    }
 }

@@ -110,7 +110,10 @@ pub fn run(
         *lock(&view.shared) = None;
         let failure = match result {
             Ok(end) => return Ok(end),
-            Err(_) if stop.load(Ordering::SeqCst) => return Ok(End::Stopped),
+            Err(failure) if stop.load(Ordering::SeqCst) => {
+                tracing::warn!("no final checkpoint, the next run goes on from the one before: {:#}", failure.error);
+                return Ok(End::Interrupted);
+            }
             Err(failure) => failure,
         };
         if lock(&view.progress).made > made {
@@ -228,7 +231,7 @@ impl Attempt<'_> {
     }
 
     fn beginning(&self, admin: &Admin, manifest: Option<Manifest>) -> Result<Beginning, Failure> {
-        let mut on_wait = |what: &str| self.view.wait(what);
+        let mut on_wait = |what: &str| self.view.wait(&format!("waiting for kafka: {what}"));
         let topic_partitions = admin.wait_for_topic(&mut on_wait, self.stop)?;
         let closed_up_to_us = manifest.as_ref().and_then(|m| m.watermark_us).unwrap_or(NOTHING_SEEN);
         let mut partitions = BTreeMap::new();

@@ -133,13 +133,13 @@ fn for_producers(
 
 fn wait_for_topic(config: &GenerateConfig, bootstrap: &str, create: bool, stop: &AtomicBool) -> anyhow::Result<()> {
     let admin = Admin::new(&kafka_settings(&config.source, bootstrap)).map_err(|e| classed(e.class(), e.into()))?;
-    let mut tell = |what: &str| tracing::info!("{what}");
+    let mut tell = |what: &str| tracing::info!("waiting for kafka: {what}");
     if create {
         loop {
             match admin.create_topic(config.generator.partitions, 1) {
                 Ok(_) => break,
                 Err(error @ crate::kafka::Error::Unavailable { .. }) if !stop.load(Ordering::SeqCst) => {
-                    tell(&format!("waiting for kafka: {}", assembly::chain(&error)));
+                    tell(&assembly::chain(&error));
                     std::thread::sleep(Duration::from_secs(1));
                 }
                 Err(error) => return Err(classed(error.class(), error.into())),

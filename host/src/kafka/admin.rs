@@ -59,6 +59,7 @@ impl Admin {
         while !cancel.load(Ordering::Relaxed) {
             let why = match self.look(LOOK) {
                 Ok(partitions) => return Ok(partitions),
+                Err(Error::Refused(why) | Error::Unavailable { doing: why, .. }) => why,
                 Err(why) => why.to_string(),
             };
             if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
@@ -203,7 +204,7 @@ impl Admin {
         let name = &self.settings.topic;
         let metadata = self.asking.fetch_metadata(Some(name), timeout).map_err(|source| {
             let complaint = self.asking.context().complaint();
-            Error::Unavailable { doing: complaint.unwrap_or_else(|| "asking for the topic".to_owned()), source }
+            Error::Unavailable { doing: complaint.unwrap_or_else(|| "no broker has answered yet".to_owned()), source }
         })?;
         let topic = metadata.topics().iter().find(|topic| topic.name() == name);
         let topic = topic.filter(|topic| topic.error().is_none() && !topic.partitions().is_empty());

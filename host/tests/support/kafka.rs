@@ -2,8 +2,13 @@
 
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::sync::Mutex;
 use tempfile::TempDir;
+
+/// Held while a process is started, and while an embedded broker goes away: librdkafka's mock binds its port anew at
+/// once, which fails, and ends the test process, while a child that is not exec'ed yet has a copy of the old socket.
+pub(crate) static STARTING: Mutex<()> = Mutex::new(());
 
 /// A running broker. Dropping it kills it and removes its data.
 pub(crate) struct RealKafka {
@@ -50,12 +55,14 @@ impl RealKafka {
     }
 
     fn script(&self, command: &str, more: &[&str]) -> Output {
-        Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("kafka/kafka.sh"))
-            .args([command, "--port", &self.port.to_string(), "--dir"])
-            .arg(self.dir.path())
-            .args(more)
-            .output()
-            .unwrap()
+        let mut script = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("kafka/kafka.sh"));
+        script.args([command, "--port", &self.port.to_string(), "--dir"]).arg(self.dir.path()).args(more);
+        script.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = {
+            let _alone = STARTING.lock().unwrap();
+            script.spawn().unwrap()
+        };
+        child.wait_with_output().unwrap()
     }
 }
 

@@ -1,0 +1,179 @@
+//! What bad records and hostile plugins get: dead letters, while everything else is counted exactly once.
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+#[path = "support/small_job.rs"]
+mod job;
+
+use job::{Job, click, write, write_keyed};
+use std::collections::BTreeMap;
+use wasmill::kafka::EmbeddedBroker;
+
+/// A click as text, for tests that spoil it.
+fn good() -> String {
+    String::from_utf8(click(0, "/a", 0)).unwrap()
+}
+
+fn with(field: &str, value: &str) -> Vec<u8> {
+    let mut json: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&good()).unwrap();
+    json.insert(field.to_owned(), serde_json::from_str(value).unwrap());
+    serde_json::Value::Object(json).to_string().into_bytes()
+}
+
+fn without(field: &str) -> Vec<u8> {
+    let mut json: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&good()).unwrap();
+    json.remove(field);
+    serde_json::Value::Object(json).to_string().into_bytes()
+}
+
+/// Payloads that are no events, with the reason each gets.
+fn bad() -> Vec<(&'static str, Vec<u8>)> {
+    let nested = format!(r#"{{"extra":{}1{},{}"#, "[".repeat(100_000), "]".repeat(100_000), &good()[1..]);
+    vec![
+        ("malformed", b"hello".to_vec()),
+        ("malformed", good().as_bytes()[..60].to_vec()),
+        ("malformed", Vec::new()),
+        ("malformed", b"{\"user_id\":\"\xFF\xFE\"}".to_vec()),
+        ("malformed", nested.into_bytes()),
+        ("malformed", "[".repeat(100_000).into_bytes()),
+        ("malformed", b"[]".to_vec()),
+        ("malformed", [0, 1, 2, 3, 0xFF].to_vec()),
+        ("invalid", with("user_id", "5")),
+        ("invalid", with("revenue", "\"much\"")),
+        ("invalid", with("page", "{\"path\":\"/a\"}")),
+        ("invalid", good().replacen('{', "{\"page\":\"/b\",", 1).into_bytes()),
+        ("missing", without("user_id")),
+        ("missing", with("page", "null")),
+        ("missing", b"{}".to_vec()),
+        ("too_far_ahead", click(0, "/a", 3601)),
+    ]
+}
+
+/// How often each text is there.
+fn tally(texts: impl IntoIterator<Item = String>) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for text in texts {
+        *counts.entry(text).or_default() += 1;
+    }
+    counts
+}
+
+#[test]
+fn bad_records_become_dead_letters_as_they_were_sent_and_the_rest_is_counted() {
+    let broker = EmbeddedBroker::start("events", 2).unwrap();
+    let bad = bad();
+    // Good and bad in turn, a tombstone, times that are none; what is large has a partition of its own.
+    let mut records: Vec<Option<Vec<u8>>> = Vec::new();
+    for (n, (_, bytes)) in bad.iter().enumerate() {
+        records.extend([Some(bytes.clone()), Some(click(n, "/a", 1))]);
+    }
+    records.push(None);
+    records.extend([without("event_time"), with("event_time", "\"yesterday\""), with("event_time", "{}")].map(Some));
+    records.push(Some(click(99, "/a", 3600)));
+    let large = vec![b'x'; 5_000_000];
+    write_keyed(broker.bootstrap(), "events", 0, Some(b"the key"), &records);
+    write(broker.bootstrap(), "events", 1, &[Some(large.clone())]);
+    let job = Job::clicks(broker.bootstrap(), "events");
+    let end = job.run(&["--drain"]).expect(0);
+
+    let good = bad.len() + 4;
+    assert_eq!((job.count("events_raw"), job.counted()), (good, good as u64), "{}", end.stderr);
+    let mut wanted: Vec<_> = bad.iter().enumerate().map(|(n, (why, bytes))| (2 * n, *why, bytes.clone())).collect();
+    wanted.push((0, "malformed", large));
+    let sent = wanted.into_iter().map(|(offset, why, bytes)| (offset.to_string(), why.to_owned(), bytes));
+    let mut sent: Vec<(String, String, Vec<u8>)> = sent.collect();
+    let mut kept = Vec::new();
+    let offsets = job.column("_dead_letters", "offset");
+    let reasons = job.column("_dead_letters", "reason");
+    let values = job.bytes("_dead_letters", "value");
+    for ((offset, reason), value) in offsets.into_iter().zip(reasons).zip(values) {
+        kept.push((offset, reason, value.unwrap()));
+    }
+    sent.sort();
+    kept.sort();
+    for (sent, kept) in sent.iter().zip(&kept) {
+        assert_eq!((&sent.0, &sent.1, sent.2.len()), (&kept.0, &kept.1, kept.2.len()), "{sent:.100?}");
+    }
+    assert!(sent == kept, "{} sent, {} kept", sent.len(), kept.len());
+    let keys = job.bytes("_dead_letters", "key").into_iter().flatten().collect::<Vec<_>>();
+    assert_eq!(keys, vec![b"the key".to_vec(); bad.len()]);
+    end.says(&[
+        "38 records, 20 rows (3 with the broker's time), 17 dead letters",
+        "(invalid 4, malformed 9, missing 3, too_far_ahead 1), 1 filtered, 0 late; the accounting closes",
+    ]);
+}
+
+#[test]
+fn a_running_pipeline_counts_dead_letters_by_reason_in_its_status() {
+    let broker = EmbeddedBroker::start("events", 1).unwrap();
+    let records = [Some(b"hello".to_vec()), None, Some(without("user_id")), Some(without("event_time"))];
+    write(broker.bootstrap(), "events", 0, &records);
+    let job = Job::clicks(broker.bootstrap(), "events");
+    let running = job.start(&[]);
+    let url = running.url();
+    let mut status = serde_json::Value::Null;
+    job::until("four records are read", || {
+        let answer = job::run(&["status", "--json", "--url", &url]);
+        status = serde_json::from_str(&answer.stdout).unwrap_or_default();
+        status["records"] == 4 && !status["checkpoint"].is_null()
+    });
+    assert_eq!((&status["dead_letters"]["malformed"], &status["dead_letters"]["missing"]), (&1.into(), &1.into()));
+    assert_eq!((&status["filtered"], &status["broker_time_rows"], &status["rows"]), (&1.into(), &1.into(), &1.into()));
+    running.stop().expect(0);
+}
+
+/// Each crime's letter, and what the fault says of it.
+const FAULTS: [(u8, &str); 17] = [
+    (b'T', "unreachable"),
+    (b'P', "the panic that was asked for"),
+    (b'L', "deadline"),
+    (b'M', "memory"),
+    (b'S', "stack"),
+    (b'C', "rows"),
+    (b'0', "column"),
+    (b'K', "int64"),
+    (b'U', "not valid"),
+    (b'D', "offset"),
+    (b'E', "last offset"),
+    (b'V', "validity"),
+    (b'N', "nulls"),
+    (b'O', "comes from"),
+    (b'R', "rejects record"),
+    (b'B', "rejects record 0"),
+    (b'H', "columns"),
+];
+
+#[test]
+fn a_hostile_parser_loses_its_poison_records_and_nothing_else() {
+    let broker = EmbeddedBroker::start("words", 1).unwrap();
+    let mut records: Vec<Option<Vec<u8>>> = Vec::new();
+    let mut sent = Vec::new();
+    for (crime, _) in FAULTS {
+        let poison = [&[crime][..], b" is poison"].concat();
+        sent.push(poison.clone());
+        records.push(Some(poison));
+        records.extend((0..4).map(|n| Some(format!("word {n}").into_bytes())));
+    }
+    // A nuisance, not a fault: the one is a good record all the same, the other a reject with a message cut short.
+    records.extend([Some(b"Flood".to_vec()), Some(b"Quite long".to_vec())]);
+    write(broker.bootstrap(), "words", 0, &records);
+    let job = Job::of(broker.bootstrap(), "words", "hostile", "word");
+    let limits = ["--set", "limits.deadline=300ms", "--set", "limits.memory=64MB", "--drain"];
+    let end = job.run(&limits).expect(0);
+
+    let reasons = job.column("_dead_letters", "reason");
+    let messages = job.column("_dead_letters", "message");
+    let values: Vec<Vec<u8>> = job.bytes("_dead_letters", "value").into_iter().flatten().collect();
+    for ((reason, message), value) in reasons.iter().zip(&messages).zip(&values) {
+        eprintln!("{reason} {:?} {message:.200}", String::from_utf8_lossy(value));
+    }
+    for (crime, says) in FAULTS {
+        let letter = values.iter().position(|value| value.first() == Some(&crime));
+        let letter = letter.unwrap_or_else(|| panic!("{} is no dead letter\n{}", crime as char, end.stderr));
+        assert_eq!(reasons[letter], "plugin_fault");
+        assert!(messages[letter].contains(says), "{}: {}", crime as char, messages[letter]);
+    }
+    let words = job.column("events_raw", "word");
+    assert_eq!(tally(words.clone())["word 0"], FAULTS.len());
+    assert_eq!((words.len(), job.counted()), (FAULTS.len() * 4 + 1, FAULTS.len() as u64 * 4 + 1));
+    end.says(&["dropped", "log lines", "the accounting closes"]);
+}

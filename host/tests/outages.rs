@@ -1,0 +1,353 @@
+//! What is away, taken, damaged or full: the pipeline waits and says so, or refuses and leaves everything as it was.
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests are tests")]
+
+#[path = "support/small_job.rs"]
+mod job;
+
+use job::{Job, Running, click, contents, files, until, write};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use wasmill::kafka::EmbeddedBroker;
+
+/// Clicks `from..to`, one each second.
+fn clicks(from: usize, to: usize) -> Vec<Option<Vec<u8>>> {
+    (from..to).map(|n| Some(click(n, "/a", n as i64))).collect()
+}
+
+fn events(job: &Job) -> Vec<String> {
+    let mut ids = job.column("events_raw", "event_id");
+    ids.sort();
+    ids
+}
+
+/// Every click up to `count` is in the raw files once, and all are counted.
+fn exactly_once(job: &Job, count: usize) {
+    let mut wanted: Vec<String> = (0..count).map(|n| format!("e{n}")).collect();
+    wanted.sort();
+    assert_eq!(events(job), wanted);
+    assert_eq!(job.counted(), count as u64);
+}
+
+/// Whether some checkpoint in the folder has read partitions up to these offsets.
+fn reads_to(checkpoints: &Path, next_offsets: &[i64]) -> bool {
+    files(checkpoints).iter().any(|path| {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        next_offsets.iter().all(|offset| text.contains(&format!("\"next_offset\": {offset},")))
+    })
+}
+
+#[test]
+fn a_broker_that_is_away_at_the_start_is_waited_for() {
+    let broker = EmbeddedBroker::start("events", 1).unwrap();
+    write(broker.bootstrap(), "events", 0, &clicks(0, 50));
+    job::take_away(&broker);
+    let job = Job::clicks(broker.bootstrap(), "events");
+    let running = job.start(&["--drain"]);
+    running.wait_for("waiting for kafka: ");
+    broker.set_reachable(true);
+    running.finish().expect(0).says(&["50 records, 50 rows"]);
+    exactly_once(&job, 50);
+}
+
+#[test]
+fn a_broker_that_goes_away_in_the_middle_is_waited_for_and_nothing_is_lost() {
+    let broker = EmbeddedBroker::start("events", 1).unwrap();
+    write(broker.bootstrap(), "events", 0, &clicks(0, 50));
+    let job = Job::clicks(broker.bootstrap(), "events");
+    let running = job.start(&["--set", "output.roll.age=100ms"]);
+    until("the first events are committed", || events(&job).len() == 50);
+    job::take_away(&broker);
+    running.wait_for("waiting for kafka");
+    broker.set_reachable(true);
+    write(broker.bootstrap(), "events", 0, &clicks(50, 80));
+    until("the others are committed", || events(&job).len() == 80);
+    running.stop().expect(0).says(&["80 records, 80 rows"]);
+    job.run(&["--drain"]).expect(0);
+    exactly_once(&job, 80);
+}
+
+#[test]
+fn a_topic_that_is_missing_is_asked_for_until_it_is_there() {
+    let broker = EmbeddedBroker::start("other", 1).unwrap();
+    let job = Job::clicks(broker.bootstrap(), "events");
+    let running = job.start(&[]);
+    running.wait_for_many("waiting for kafka: there is no such topic: topic=events", 2);
+    let status = job::run(&["status", "--url", &running.url()]).expect(0);
+    assert!(status.stdout.contains("waiting for kafka: there is no such topic: topic=events"), "{status:?}");
+    // The embedded broker makes a topic when somebody writes to it.
+    write(broker.bootstrap(), "events", 0, &clicks(0, 30));
+    until("a checkpoint knows all records", || reads_to(&job.checkpoints(), &[30]));
+    running.stop().expect(0);
+    job.run(&["--drain"]).expect(0);
+    exactly_once(&job, 30);
+}
+
+#[test]
+fn a_wait_for_the_broker_ends_with_a_signal() {
+    let broker = EmbeddedBroker::start("events", 1).unwrap();
+    job::take_away(&broker);
+    let job = Job::clicks(broker.bootstrap(), "events");
+    let running = job.start(&[]);
+    running.wait_for("waiting for kafka: ");
+    running.stop().expect(0).says(&["stopped without a final checkpoint"]);
+}
+
+/// A job with a finished run, and its broker.
+fn finished() -> (EmbeddedBroker, Job) {
+    let broker = EmbeddedBroker::start("events", 1).unwrap();
+    write(broker.bootstrap(), "events", 0, &clicks(0, 30));
+    let job = Job::clicks(broker.bootstrap(), "events");
+    job.run(&["--until-caught-up"]).expect(0);
+    (broker, job)
+}
+
+/// Everything a run left, but for who has the lock.
+fn left_by(job: &Job) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut all = contents(&job.output());
+    let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
+    all.retain(|(path, _)| !name(path).starts_with("generation-") && name(path) != "LOCK");
+    all
+}
+
+/// Runs again with these arguments: it is refused with this exit code and these words, and all files stay as they are.
+fn refuse(job: &Job, args: &[&str], code: i32, says: &[&str]) {
+    let before = left_by(job);
+    job.run(args).expect(code).says(says);
+    assert!(left_by(job) == before, "files changed");
+}
+
+#[test]
+fn a_checkpoint_of_other_windows_or_keys_is_refused_and_kept() {
+    let (_broker, job) = finished();
+    let says =
+        ["the checkpoint belongs to pipeline \"job\"", "tumbling 10000000us", "use another checkpoint path or RUN_ID"];
+    refuse(&job, &["--set", "aggregate.counts.window={ tumbling = \"20s\" }"], 2, &says);
+    refuse(&job, &["--set", "aggregate.counts.keys=[\"event_type\"]"], 2, &says);
+}
+
+#[test]
+fn a_checkpoint_of_another_topic_is_refused_and_kept() {
+    let (_broker, job) = finished();
+    refuse(
+        &job,
+        &["--set", "source.topic=other"],
+        2,
+        &["the checkpoint belongs to pipeline", "topic events", "topic other"],
+    );
+}
+
+#[test]
+fn a_checkpoint_of_a_newer_format_is_refused_and_kept() {
+    let (_broker, job) = finished();
+    let text = std::fs::read_to_string(job.manifest()).unwrap();
+    std::fs::write(job.manifest(), text.replacen("\"format\": 1", "\"format\": 99", 1)).unwrap();
+    let path = job.manifest().display().to_string();
+    refuse(&job, &[], 2, &["the checkpoint has format 99", "use the release that wrote it", &path]);
+}
+
+#[test]
+fn a_damaged_manifest_stops_the_run_and_is_named() {
+    let (_broker, job) = finished();
+    let text = std::fs::read_to_string(job.manifest()).unwrap();
+    std::fs::write(job.manifest(), text.replacen("\"next_offset\": 30", "\"next_offset\": 20", 1)).unwrap();
+    let path = job.manifest().display().to_string();
+    refuse(&job, &[], 1, &["a checkpoint file is damaged", &path]);
+    std::fs::write(job.manifest(), &text[..text.len() / 2]).unwrap();
+    refuse(&job, &[], 1, &["a checkpoint file is damaged", &path]);
+}
+
+#[test]
+fn a_missing_segment_stops_the_run_and_is_named() {
+    let (_broker, job) = finished();
+    let segments =
+        files(&job.checkpoints()).into_iter().filter(|path| path.extension().is_some_and(|end| end == "bin"));
+    for segment in segments {
+        std::fs::remove_file(segment).unwrap();
+    }
+    refuse(&job, &[], 1, &["a checkpoint file is damaged: it is missing", "segment-"]);
+}
+
+#[test]
+fn a_committed_file_that_changed_behind_the_checkpoint_stops_the_run() {
+    let (_broker, job) = finished();
+    let committed = files(&job.output().join("events_raw")).pop().unwrap();
+    std::fs::write(&committed, "something else").unwrap();
+    refuse(&job, &[], 1, &["of another length", committed.file_name().unwrap().to_str().unwrap()]);
+}
+
+#[test]
+fn a_second_process_waits_says_for_whom_and_takes_over_after_a_kill() {
+    let broker = EmbeddedBroker::start("events", 2).unwrap();
+    write(broker.bootstrap(), "events", 0, &clicks(0, 40));
+    let job = Job::clicks(broker.bootstrap(), "events");
+    let first = job.start(&["--set", "output.roll.age=100ms"]);
+    until("the first has committed", || events(&job).len() == 40);
+    let second = job.start(&[]);
+    let holder = second.wait_for("waiting for the checkpoint folder: ");
+    assert!(holder.starts_with(&format!("pid {} on ", first.id())), "{holder}");
+    write(broker.bootstrap(), "events", 1, &clicks(40, 70));
+    first.signal("KILL");
+    assert_eq!(first.finish().status.code(), None);
+    write(broker.bootstrap(), "events", 0, &clicks(70, 90));
+    until("the second has read everything", || reads_to(&job.checkpoints(), &[60, 30]));
+    second.stop().expect(0);
+    job.run(&["--drain"]).expect(0);
+    exactly_once(&job, 90);
+}
+
+#[test]
+fn a_process_that_waits_for_the_checkpoint_ends_with_a_signal() {
+    let broker = EmbeddedBroker::start("events", 1).unwrap();
+    let job = Job::clicks(broker.bootstrap(), "events");
+    let first = job.start(&[]);
+    until("the first has a checkpoint", || job.checkpoints().is_dir() && !files(&job.checkpoints()).is_empty());
+    let second = job.start(&[]);
+    second.wait_for("waiting for the checkpoint folder: ");
+    second.stop().expect(0);
+    first.stop().expect(0);
+}
+
+#[test]
+fn an_output_folder_that_cannot_be_made_pauses_the_run_until_it_can() {
+    for blocked in ["output.path", "checkpoint.path"] {
+        let broker = EmbeddedBroker::start("events", 1).unwrap();
+        write(broker.bootstrap(), "events", 0, &clicks(0, 30));
+        let job = Job::clicks(broker.bootstrap(), "events");
+        // Root may write anywhere, but not below a file.
+        let file = job.file().with_file_name("blocked");
+        std::fs::write(&file, "").unwrap();
+        let below = format!("{blocked}={}", file.join("below").display());
+        let mut running = job.start(&["--drain", "--set", &below]);
+        running.wait_for("paused, trying again in ");
+        assert!(running.is_up());
+        std::fs::remove_file(&file).unwrap();
+        running.finish().expect(0).says(&["Not a directory", "30 records, 30 rows"]);
+    }
+}
+
+/// Clicks `from..to` whose pages do not compress, about 2 KB each: they do not fit on a small disk.
+fn noise(from: usize, to: usize) -> Vec<Option<Vec<u8>>> {
+    let random = |n: usize| format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&n.to_le_bytes()));
+    let page = |n: usize| (0..60).map(|k| random(n * 60 + k)).collect::<String>();
+    (from..to).map(|n| Some(click(n, &page(n), n as i64))).collect()
+}
+
+/// A run whose output folder is a disk of 8 MB of its own, gone with the process; what it held at the end is kept.
+struct SmallDisk<'a> {
+    job: &'a Job,
+    running: Running,
+}
+
+impl<'a> SmallDisk<'a> {
+    /// `None`, with a line that says so, where mounting is not allowed. With `ballast` the disk begins nearly full.
+    fn start(job: &'a Job, ballast: bool, args: &[&str]) -> Option<Self> {
+        if !job::succeeds("unshare", &["--map-root-user", "--mount", "true"]) {
+            println!("left out, a full disk: this machine gives no mount namespaces");
+            return None;
+        }
+        std::fs::create_dir(job.output()).unwrap();
+        let fill = if ballast { "head -c 8100000 /dev/zero > \"$0/ballast\" &&" } else { "" };
+        let script = format!(
+            "mount -t tmpfs -o size=8m tmpfs \"$0\" && {fill} \"$@\"; \
+             code=$?; rm -f \"$0/ballast\"; cp -r \"$0\" \"$0.kept\"; exit $code"
+        );
+        let wasmill = job.command(args);
+        let mut command = Command::new("unshare");
+        command.args(["--map-root-user", "--mount", "sh", "-c", &script]).arg(job.output());
+        command.arg(wasmill.get_program()).args(wasmill.get_args());
+        command.envs(wasmill.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        Some(Self { job, running: Running::start(command) })
+    }
+
+    /// Where the disk is seen from outside.
+    fn path(&self, below: &str) -> PathBuf {
+        Path::new(&format!("/proc/{}/root{}", self.running.id(), self.job.output().display())).join(below)
+    }
+
+    /// Waits until the run pauses for want of room, and makes some.
+    fn make_room(&self) {
+        self.running.wait_for("paused, trying again in ");
+        self.running.wait_for("No space left on device");
+        std::fs::remove_file(self.path("ballast")).unwrap();
+    }
+
+    /// Asks wasmill, not the shell around it, to stop.
+    fn stop(&self) {
+        let holder = std::fs::read_to_string(self.path("_checkpoints/LOCK")).unwrap();
+        let pid = holder.split(' ').nth(1).unwrap();
+        assert!(job::succeeds("kill", &["-TERM", pid]));
+    }
+
+    /// Waits for the end; the outputs are then where they would be without the disk.
+    fn finish(self) -> job::Finished {
+        let end = self.running.finish().expect(0);
+        std::fs::remove_dir(self.job.output()).unwrap();
+        std::fs::rename(self.job.output().with_extension("kept"), self.job.output()).unwrap();
+        end
+    }
+}
+
+#[test]
+fn a_disk_that_is_full_at_the_start_pauses_the_run_until_there_is_room() {
+    let broker = EmbeddedBroker::start("events", 1).unwrap();
+    write(broker.bootstrap(), "events", 0, &noise(0, 400));
+    let job = Job::clicks(broker.bootstrap(), "events");
+    let Some(disk) = SmallDisk::start(&job, true, &["--drain"]) else { return };
+    disk.make_room();
+    disk.finish().says(&["400 records, 400 rows", "the accounting closes"]);
+    exactly_once(&job, 400);
+}
+
+#[test]
+fn a_disk_that_fills_up_in_the_middle_pauses_the_run_until_there_is_room() {
+    let broker = EmbeddedBroker::start("events", 1).unwrap();
+    write(broker.bootstrap(), "events", 0, &noise(0, 50));
+    let job = Job::clicks(broker.bootstrap(), "events");
+    let Some(disk) = SmallDisk::start(&job, false, &["--set", "output.roll.age=100ms"]) else { return };
+    until("the first events are committed", || {
+        files(&disk.path("events_raw")).iter().any(|path| path.extension().is_some_and(|end| end == "parquet"))
+    });
+    // To the last byte.
+    let mut ballast = std::fs::File::create(disk.path("ballast")).unwrap();
+    while ballast.write(&[0; 4096]).is_ok() {}
+    drop(ballast);
+    write(broker.bootstrap(), "events", 0, &noise(50, 300));
+    disk.make_room();
+    until("the others are read", || reads_to(&disk.path("_checkpoints"), &[300]));
+    disk.stop();
+    disk.finish().says(&["300 records, 300 rows", "the accounting closes"]);
+    job.run(&["--drain"]).expect(0);
+    exactly_once(&job, 300);
+}
+
+#[test]
+fn records_that_the_broker_removed_are_counted_or_fatal_as_the_settings_say() {
+    let broker = EmbeddedBroker::start("events", 1).unwrap();
+    // The embedded broker keeps 5 MB.
+    let large = |n| Some(click(n, &"x".repeat(100_000), n as i64));
+    write(broker.bootstrap(), "events", 0, &(0..80).map(large).collect::<Vec<_>>());
+    let job = Job::clicks(broker.bootstrap(), "events");
+    let from_0 = ["--drain", "--set", "source.start={ \"0\" = 0 }"];
+    let gone = "records are gone from the broker before they were read partition=0 expected_offset=0";
+    job.run(&[&from_0[..], &["--set", "source.on_data_loss=fail"]].concat()).expect(1).says(&[gone]);
+    assert_eq!(job.count("events_raw"), 0);
+    job.run(&from_0).expect(0).says(&[gone, "the accounting closes"]);
+    assert!((1..80).contains(&job.count("events_raw")));
+}
+
+#[test]
+fn a_stopped_run_goes_on_where_it_was() {
+    let broker = EmbeddedBroker::start("events", 2).unwrap();
+    let job = Job::clicks(broker.bootstrap(), "events");
+    for (round, signal) in ["TERM", "INT", "TERM"].into_iter().enumerate() {
+        write(broker.bootstrap(), "events", 0, &clicks(round * 20, round * 20 + 20));
+        let running = job.start(&[]);
+        let offset = (round as i64 + 1) * 20;
+        until("everything is read", || reads_to(&job.checkpoints(), &[offset]));
+        running.signal(signal);
+        running.finish().expect(0).says(&["stopped after the final checkpoint"]);
+    }
+    job.run(&["--drain"]).expect(0).says(&["60 records, 60 rows"]);
+    exactly_once(&job, 60);
+}
