@@ -12,9 +12,10 @@ mod support;
 
 use kafka_support::RealKafka;
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use support::job::{Job, poll_until, read_topic, wasmill};
 use support::oracle::{Expected, Rules};
+use wasmill::clock::now_us;
 use wasmill::kafka::{EmbeddedBroker, Producer, ProducerSettings};
 
 const TOPIC: &str = "events";
@@ -80,10 +81,6 @@ fn write(bootstrap: &str, broker_time_us: i64, records: &[(i32, Option<String>)]
     assert_eq!(producer.delivered().failed, 0);
 }
 
-fn now_us() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as i64
-}
-
 /// An event at this time with these other fields.
 fn timed(time_us: i64, rest: &str) -> String {
     let time = chrono::DateTime::from_timestamp_micros(time_us).unwrap().to_rfc3339();
@@ -144,7 +141,7 @@ struct Random(u64);
 impl Random {
     /// Of `WASMILL_SEED`, or of the clock; the seed is printed.
     fn new() -> Self {
-        let of_clock = || u64::from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos());
+        let of_clock = || now_us().unsigned_abs();
         let seed = std::env::var("WASMILL_SEED").map_or_else(|_| of_clock(), |seed| seed.parse().unwrap());
         println!("random moments: WASMILL_SEED={seed}");
         Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)

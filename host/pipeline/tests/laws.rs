@@ -184,11 +184,10 @@ impl<'t> World<'t> {
                 self.pipeline.next_cut();
                 self.cutting = Some(BTreeMap::new());
             }
-            Step::Cut => {}
             Step::BeginCut(worker) if self.cutting.is_some() => {
                 self.pipeline.begin_cut(worker % self.workers, &mut written);
             }
-            Step::BeginCut(_) => {}
+            Step::Cut | Step::BeginCut(_) => {}
             Step::FinishCut(worker) => self.finish_cut(worker % self.workers),
             Step::Crash { workers } => return Self::new(self.topic, self.stored, workers),
         }
