@@ -74,7 +74,9 @@ fn count(log: &str, word: &str) -> usize {
 fn a_run_on_the_embedded_broker_answers_and_commits_what_its_raw_events_make() {
     let job = Job::new("", "events", &SETTINGS);
     let taps = ["--tap", "raw", "--tap", "parsed", "--tap", "page_metrics"];
-    let more = ["--workers", "2", "--listen", "127.0.0.1:0", "--set", "generator.rate=5000"];
+    // With several workers, each has closed its own keys' windows up to a moment of its own when it stops: then the
+    // last row found would not tell which windows are closed. `exactly_once` runs several.
+    let more = ["--workers", "1", "--listen", "127.0.0.1:0", "--set", "generator.rate=5000"];
     let process = job.start(&[&taps[..], &more].concat());
     let address = address(&process);
     poll_until("it is ready", || get(&address, "/readyz").0.contains("200").then_some(()));
