@@ -169,11 +169,12 @@ fn a_missing_segment_stops_the_run_and_is_named() {
 }
 
 #[test]
-fn a_committed_file_that_changed_behind_the_checkpoint_stops_the_run() {
+fn committed_files_are_their_readers_who_may_move_them_between_runs() {
     let (_broker, job) = finished();
-    let committed = files(&job.output().join("events_raw")).pop().unwrap();
-    std::fs::write(&committed, "something else").unwrap();
-    refuse(&job, &[], 1, &["of another length", committed.file_name().unwrap().to_str().unwrap()]);
+    for committed in files(&job.output().join("events_raw")) {
+        std::fs::remove_file(committed).unwrap();
+    }
+    job.run(&["--drain"]).expect(0);
 }
 
 #[test]
