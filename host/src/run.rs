@@ -61,8 +61,6 @@ pub struct Options {
     pub until_caught_up: bool,
     /// Close everything then.
     pub drain: bool,
-    /// What to show on the terminal.
-    pub taps: Vec<String>,
 }
 
 /// What people see of a run, whichever attempt is under way.

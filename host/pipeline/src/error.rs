@@ -36,6 +36,13 @@ pub enum Error {
     Bug(String),
 }
 
+/// Columns that the plan has fitted together do fit.
+impl From<arrow_schema::ArrowError> for Error {
+    fn from(error: arrow_schema::ArrowError) -> Self {
+        Self::Bug(error.to_string())
+    }
+}
+
 impl Error {
     /// What the driver does about it.
     pub fn class(&self) -> Class {

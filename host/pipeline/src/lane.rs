@@ -211,17 +211,17 @@ impl Lane {
             let (on_time, late) = judge(aggregate, &batch.times, &mut counts.late_windows[index]);
             if !late.rows.is_empty() {
                 counts.late[index] += late.rows.len() as u64;
-                out.late.push((index, batch.to_late(&self.plan, &late).map_err(bug)?));
+                out.late.push((index, batch.to_late(&self.plan, &late)?));
             }
             let keys = keys.entry(&aggregate.keys).or_insert_with(|| {
                 let columns: Vec<&ArrayRef> = aggregate.keys.iter().map(|&k| &batch.columns[k]).collect();
                 Arc::new(Keys::of(&columns, batch.rows()))
             });
-            let inputs = encoded.inputs(aggregate).map_err(bug)?;
+            let inputs = encoded.inputs(aggregate)?;
             let parts = divide(index, &batch.times, keys, &inputs, on_time.as_deref(), self.plan.workers);
-            out.rows.extend(parts.map_err(bug)?);
+            out.rows.extend(parts?);
         }
-        out.raw.push(batch.to_raw(&self.plan).map_err(bug)?);
+        out.raw.push(batch.to_raw(&self.plan)?);
         Ok(())
     }
 }
@@ -292,9 +292,9 @@ impl OriginRows {
     fn take(&self, keep: &[u32]) -> Result<Self, Error> {
         let indices = UInt32Array::from(keep.to_vec());
         let columns =
-            self.columns.iter().map(|c| arrow_select::take::take(c, &indices, None)).collect::<Result<_, _>>();
+            self.columns.iter().map(|c| arrow_select::take::take(c, &indices, None)).collect::<Result<_, _>>()?;
         let origins = keep.iter().map(|&row| self.record(row as usize) as u32).collect();
-        Ok(Self { columns: columns.map_err(bug)?, origins: Some(origins), rows: keep.len() })
+        Ok(Self { columns, origins: Some(origins), rows: keep.len() })
     }
 }
 
@@ -331,9 +331,4 @@ fn set_aside(
         key: bytes(&raw.keys),
         value: bytes(&raw.values),
     });
-}
-
-#[allow(clippy::needless_pass_by_value, reason = "the shape map_err wants")]
-fn bug(error: arrow_schema::ArrowError) -> Error {
-    Error::Bug(error.to_string())
 }

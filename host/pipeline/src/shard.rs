@@ -127,7 +127,7 @@ impl Shard {
         if let Some(origins) = finished.origins {
             let origins = UInt32Array::from(origins);
             for column in &mut columns {
-                *column = arrow_select::take::take(column, &origins, None).map_err(bug)?;
+                *column = arrow_select::take::take(column, &origins, None)?;
             }
         }
         columns.extend(finished.columns);
@@ -200,7 +200,7 @@ fn instants(values: impl Iterator<Item = i64>) -> ArrayRef {
 }
 
 fn make_batch(plan: &AggregatePlan, columns: Vec<ArrayRef>) -> Result<RecordBatch, Error> {
-    RecordBatch::try_new(plan.schema.clone(), columns).map_err(bug)
+    Ok(RecordBatch::try_new(plan.schema.clone(), columns)?)
 }
 
 fn concat(parts: &[BinaryArray]) -> Result<BinaryArray, Error> {
@@ -209,13 +209,8 @@ fn concat(parts: &[BinaryArray]) -> Result<BinaryArray, Error> {
         [one] => Ok(one.clone()),
         many => {
             let many: Vec<&dyn arrow_array::Array> = many.iter().map(|p| p as &dyn arrow_array::Array).collect();
-            let all = arrow_select::concat::concat(&many).map_err(bug)?;
+            let all = arrow_select::concat::concat(&many)?;
             Ok(arrow_array::cast::AsArray::as_binary::<i32>(&all).clone())
         }
     }
-}
-
-#[allow(clippy::needless_pass_by_value, reason = "the shape map_err wants")]
-fn bug(error: arrow_schema::ArrowError) -> Error {
-    Error::Bug(error.to_string())
 }

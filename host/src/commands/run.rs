@@ -166,7 +166,6 @@ fn options(args: &RunArgs, config: &Config, bootstrap: &str, workers: usize) -> 
         output_root: config.output_path.clone(),
         until_caught_up: args.ends(),
         drain: args.drain,
-        taps: args.taps.clone(),
     }
 }
 
