@@ -140,11 +140,16 @@ impl Coordinator {
                 return Ok(End::Stopped);
             }
             if self.caught_up == self.commands.len() {
+                // After this cut no row is under way, so that all workers can close up to the same watermark: what a
+                // run that ends by itself commits does not depend on who was quicker.
+                let open_until = self.cut()?;
                 if self.drain {
                     self.phase("draining");
-                    let open_until = self.cut()?;
                     self.tell_all(&Command::Drain(open_until))?;
                     lock(&self.shared.watermarks).raise(open_until);
+                } else {
+                    let reached = lock(&self.shared.watermarks).current();
+                    self.tell_all(&Command::Close(reached))?;
                 }
                 self.last_cut()?;
                 return Ok(End::CaughtUp);

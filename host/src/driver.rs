@@ -51,6 +51,8 @@ pub enum Command {
         /// Where to begin.
         next_offset: i64,
     },
+    /// Close what is over at this watermark; nothing that was read is still under way.
+    Close(i64),
     /// Close everything: nothing is open at this watermark.
     Drain(i64),
     /// Tell the broker how far the group has come.
@@ -295,6 +297,7 @@ impl Driver {
                     self.source.add(partition, next_offset)?;
                     self.last_heard.insert(partition, Instant::now());
                 }
+                Command::Close(watermark) => self.worker.close(watermark, &mut effects)?,
                 Command::Drain(watermark) => self.worker.drain(watermark, &mut effects)?,
                 Command::CommitOffsets(offsets) => {
                     let mine: Vec<_> = offsets.into_iter().filter(|(p, _)| self.last_heard.contains_key(p)).collect();
