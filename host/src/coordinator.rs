@@ -167,7 +167,7 @@ impl Coordinator {
     }
 
     fn last_cut(&mut self) -> Result<(), Failure> {
-        self.shared.last_cut.store(true, Ordering::SeqCst);
+        self.shared.last_cut.store(self.checkpoint + 1, Ordering::SeqCst);
         self.cut().map(|_| ())
     }
 

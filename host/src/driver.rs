@@ -112,8 +112,8 @@ pub struct Shared {
     pub watermarks: Mutex<Watermarks>,
     /// How many more records may be read before the next cut; `None` = any number.
     pub budget: Option<AtomicU64>,
-    /// The cut under way is the last: all files are finished in it.
-    pub last_cut: AtomicBool,
+    /// The number of the cut that is the last, in which all files are finished; 0 = the last is not known yet.
+    pub last_cut: AtomicU64,
     /// Stop at once; what was not cut is read again by the next attempt.
     pub abort: AtomicBool,
     /// How each worker stands, for people.
@@ -246,9 +246,8 @@ impl Driver {
             if self.worker.is_cutting() {
                 let began = *cut_began.get_or_insert_with(Instant::now);
                 if self.worker.cut_is_ready() {
-                    self.finish_cut(began)?;
+                    finished = self.finish_cut(began)?;
                     cut_began = None;
-                    finished = self.shared.last_cut.load(Ordering::SeqCst);
                 } else {
                     self.rest();
                 }
@@ -478,13 +477,15 @@ impl Driver {
         Ok(())
     }
 
-    fn finish_cut(&mut self, began: Instant) -> Result<(), Failure> {
+    /// Reports this worker's part of the cut, and says whether it was the last cut.
+    fn finish_cut(&mut self, began: Instant) -> Result<bool, Failure> {
         let (number, cut) = self.worker.finish_cut()?;
-        let files = self.writers.cut(Instant::now(), self.shared.last_cut.load(Ordering::SeqCst))?;
+        let last = self.shared.last_cut.load(Ordering::SeqCst) == number;
+        let files = self.writers.cut(Instant::now(), last)?;
         self.tell();
         let report = Report::Cut { number, cut: Box::new(cut), files, pause: began.elapsed() };
         let _ = self.wires.reports.send(report);
-        Ok(())
+        Ok(last)
     }
 
     /// Sets partitions idle that gave nothing for long, although everything there is was read.

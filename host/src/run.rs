@@ -270,7 +270,7 @@ impl Attempt<'_> {
         let shared = Arc::new(Shared {
             watermarks: Mutex::new(watermarks),
             budget: self.options.max_records.map(AtomicU64::new),
-            last_cut: AtomicBool::new(false),
+            last_cut: AtomicU64::new(0),
             abort: AtomicBool::new(false),
             standing: (0..workers).map(|_| Mutex::new(Standing::default())).collect(),
         });

@@ -302,14 +302,17 @@ impl Running {
 
     /// Waits until it ends.
     pub(crate) fn finish(mut self) -> Finished {
-        let mut status = None;
-        until("the process ends", || {
-            status = self.child.try_wait().unwrap();
-            status.is_some()
-        });
+        let started = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(started.elapsed() < PATIENCE, "the process does not end; it said\n{}", self.said());
+            std::thread::sleep(Duration::from_millis(20));
+        };
         let texts: Vec<String> = std::mem::take(&mut self.readers).into_iter().map(|t| t.join().unwrap()).collect();
         let stdout = texts.concat();
-        Finished { status: status.unwrap(), stdout, stderr: self.said() }
+        Finished { status, stdout, stderr: self.said() }
     }
 }
 
