@@ -86,7 +86,11 @@ impl Settings {
 
     /// For a client that only asks questions.
     pub(super) fn base(&self) -> ClientConfig {
-        let mut config = ClientConfig::new();
+        self.over(ClientConfig::new())
+    }
+
+    /// What every client gets, over other settings.
+    fn over(&self, mut config: ClientConfig) -> ClientConfig {
         config.set("client.id", &self.client_id);
         // After an outage go on within seconds, not within librdkafka's default of ten.
         config.set("reconnect.backoff.max.ms", "2000");
@@ -114,9 +118,7 @@ impl Settings {
             .set("fetch.message.max.bytes", "4194304")
             .set("check.crcs", "true")
             .set("isolation.level", "read_committed");
-        for (key, value) in self.base().config_map() {
-            config.set(key, value);
-        }
+        let mut config = self.over(config);
         config
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
@@ -238,6 +240,14 @@ mod tests {
         let shown = format!("{settings:?}");
         assert!(!shown.contains("hunter2") && shown.contains("********") && shown.contains("me"), "{shown}");
         assert!(!format!("{:?}", mistakes(&settings)).contains("hunter2"));
+    }
+
+    #[test]
+    fn secrets_reach_every_client_as_they_are() {
+        let settings = with(&[("sasl.password", "hunter2")]);
+        for config in [settings.base(), settings.consumer()] {
+            assert_eq!(config.get("sasl.password"), Some("hunter2"));
+        }
     }
 
     #[test]
