@@ -107,6 +107,28 @@ pub struct Entry {
     pub is_folder: bool,
 }
 
+/// Makes a folder and those above it where they are missing, and their names durable, whoever made them: a process that
+/// was killed right after may not have come to that.
+///
+/// # Errors
+/// What the file system says.
+pub fn make_durable_folder(disk: &dyn Disk, folder: &Path) -> io::Result<()> {
+    disk.make_folders(folder)?;
+    for above in folder.ancestors().skip(1) {
+        let above = if above == Path::new("") { Path::new(".") } else { above };
+        match disk.sync(above) {
+            // Where nobody may look or write, or what cannot be synced, nobody made a folder that matters.
+            Err(error) if is_anothers(&error) => break,
+            synced => synced?,
+        }
+    }
+    Ok(())
+}
+
+fn is_anothers(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::PermissionDenied | ErrorKind::Unsupported)
+}
+
 /// The operating system's file systems.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RealDisk;

@@ -30,6 +30,7 @@ pub fn recover_files(
     store: &LocalStore,
     manifest: Option<&Manifest>,
 ) -> Result<u64, Failure> {
+    sink::make_root(disk, root)?;
     if let Some(manifest) = manifest {
         let mut finished: Vec<StagedFile> = files(manifest, "files", &manifest.files)?;
         if store.is_committed(manifest.checkpoint)? {

@@ -45,6 +45,31 @@ pub enum Mutation {
     OpenFilesForgotten,
 }
 
+impl Mutation {
+    /// All of them.
+    pub const ALL: [Self; 19] = [
+        Self::NextOffsetTooHigh,
+        Self::LateByTheFastest,
+        Self::CloseWhileCutting,
+        Self::BarrierIgnored,
+        Self::ReleaseForgotten,
+        Self::OldStartKept,
+        Self::CloseBeforeReceiving,
+        Self::CommitBeforePublish,
+        Self::FilesNotSynced,
+        Self::FoldersNotSynced,
+        Self::FinalNamesNotSynced,
+        Self::ManifestNotSynced,
+        Self::ContentsNotSynced,
+        Self::PublishOverExisting,
+        Self::GenerationIgnored,
+        Self::NewestPruned,
+        Self::WatermarkTooHigh,
+        Self::ClosedForgotten,
+        Self::OpenFilesForgotten,
+    ];
+}
+
 #[cfg(feature = "testing")]
 mod switch {
     use super::Mutation;

@@ -2,7 +2,7 @@
 
 use super::error::{Error, Result};
 use super::staged::{OpenFile, STAGED_SUFFIX, STAGING, SinkCut, StagedFile};
-use crate::disk::Disk;
+use crate::disk::{Disk, make_durable_folder};
 use crate::mutation::{self, Mutation};
 use std::collections::{BTreeSet, HashSet};
 use std::io::{self, Read, Write};
@@ -10,6 +10,14 @@ use std::path::{Path, PathBuf};
 
 /// Before the suffix of a staged file that recovery is making of an open one.
 const WHOLE: &str = ".whole";
+
+/// Makes the output root, with a name that survives a power loss.
+///
+/// # Errors
+/// What the file system says.
+pub fn make_root(disk: &dyn Disk, root: &Path) -> Result<()> {
+    make_durable_folder(disk, root).map_err(Error::io("create folder", root))
+}
 
 /// Makes the files of a cut survive a power loss, with all folders on the way to them.
 ///

@@ -77,24 +77,6 @@ fn publish(disk: &dyn Disk, temporary: &Path, target: &Path) -> Result<Created, 
     }
 }
 
-/// Makes a folder and those above it where they are missing, and their names durable.
-///
-/// # Errors
-/// [`Error::Io`], naming the folder.
-pub(super) fn make_folder(disk: &dyn Disk, dir: &Path) -> Result<(), Error> {
-    let exists = |folder: &Path| matches!(disk.length(folder), Ok(Some(_)));
-    let missing: Vec<&Path> = dir.ancestors().take_while(|folder| !exists(folder)).collect();
-    disk.make_folders(dir).map_err(Error::io("make the folder of", dir))?;
-    for folder in missing {
-        match folder.parent() {
-            Some(above) if above != Path::new("") => sync_folder(disk, above)?,
-            Some(_) => sync_folder(disk, Path::new("."))?,
-            None => {}
-        }
-    }
-    Ok(())
-}
-
 /// Makes the names in a folder durable.
 ///
 /// # Errors

@@ -12,7 +12,7 @@ use super::lock;
 use super::manifest::{FORMAT, Manifest, SegmentRef};
 use super::merge::{self, Deletes, plan_merge};
 use super::segment;
-use crate::disk::{Disk, Lock};
+use crate::disk::{Disk, Lock, make_durable_folder};
 use crate::mutation::{self, Mutation};
 use arrow_array::Array;
 use wasmill_pipeline::state::delta::StateDelta;
@@ -46,7 +46,7 @@ impl LocalStore {
         dir: &Path,
         on_wait: &mut dyn FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Self, Error> {
-        durable::make_folder(disk.as_ref(), dir)?;
+        make_durable_folder(disk.as_ref(), dir).map_err(Error::io("make the folder of", dir))?;
         let lock = lock::acquire(disk.as_ref(), dir, on_wait)?;
         let mut generation = newest_generation(disk.as_ref(), dir)?;
         loop {

@@ -118,12 +118,8 @@ impl Platter {
         self.state.lock().expect("no operation panics")
     }
 
-    /// Loses power: all processes end.
-    pub(crate) fn lose_power(&self) {
-        self.lose_power_of(&mut self.state());
-    }
-
-    fn lose_power_of(&self, state: &mut State) {
+    /// All processes end.
+    fn lose_power(&self, state: &mut State) {
         state.lose_power();
         (self.watch)(Seen::Done(&"the power is lost"));
         (self.watch)(Seen::Left(&state.names.keys().cloned().collect()));
@@ -402,7 +398,7 @@ impl Process {
         state.locks.retain(|_, holder| *holder != self.number);
         match death {
             Death::Kill => (self.platter.watch)(Seen::Done(&format_args!("process {} is killed", self.number))),
-            Death::PowerLoss => self.platter.lose_power_of(state),
+            Death::PowerLoss => self.platter.lose_power(state),
         }
     }
 
@@ -436,6 +432,8 @@ impl Process {
         (self.platter.watch)(Seen::Done(&format_args!("  {} {told}{outcome}", self.number)));
         if last {
             self.die(&mut state, fate.death);
+            // A lock that was just taken is given back on dropping the result, which asks for the state.
+            drop(state);
             return Err(ended());
         }
         result
