@@ -31,10 +31,12 @@ pub fn recover_files(
     manifest: Option<&Manifest>,
 ) -> Result<u64, Failure> {
     sink::make_root(disk, root)?;
-    if let Some(manifest) = manifest {
+    // What was recovered before is the readers' since, who may have moved it.
+    if let Some(manifest) = manifest
+        && !store.is_recovered(manifest.checkpoint)?
+    {
         let mut finished: Vec<StagedFile> = files(manifest, "files", &manifest.files)?;
         if store.is_committed(manifest.checkpoint)? {
-            // They are the readers' since, who may have moved them.
             finished.clear();
         }
         let mut open: Vec<OpenFile> = files(manifest, "open files", &manifest.open_files)?;
@@ -42,6 +44,7 @@ pub fn recover_files(
             open.clear();
         }
         sink::recover(disk, root, &finished, &open)?;
+        store.note_recovered(manifest.checkpoint)?;
     }
     Ok(sink::sweep(disk, root, run, &HashSet::new())?)
 }

@@ -161,8 +161,7 @@ impl LocalStore {
     /// # Errors
     /// [`Error::Io`]. Without the note, the next start looks for the files once more.
     pub fn note_committed(&self, checkpoint: u64) -> Result<(), Error> {
-        let name = Name::Committed(checkpoint).to_string();
-        durable::create(self.disk.as_ref(), &self.dir, &name, self.generation, |_| Ok(())).map(|_| ())
+        self.note(&Name::Committed(checkpoint))
     }
 
     /// Whether that was noted.
@@ -170,7 +169,33 @@ impl LocalStore {
     /// # Errors
     /// [`Error::Io`].
     pub fn is_committed(&self, checkpoint: u64) -> Result<bool, Error> {
-        let path = self.dir.join(Name::Committed(checkpoint).to_string());
+        self.is_noted(&Name::Committed(checkpoint))
+    }
+
+    /// Notes that recovery from a checkpoint gave final names to the files that were open then as well: all of its
+    /// files are the readers' from now on.
+    ///
+    /// # Errors
+    /// [`Error::Io`]. Without the note, the next start looks for the files once more.
+    pub fn note_recovered(&self, checkpoint: u64) -> Result<(), Error> {
+        self.note(&Name::Recovered(checkpoint))
+    }
+
+    /// Whether that was noted.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn is_recovered(&self, checkpoint: u64) -> Result<bool, Error> {
+        self.is_noted(&Name::Recovered(checkpoint))
+    }
+
+    fn note(&self, name: &Name) -> Result<(), Error> {
+        let name = name.to_string();
+        durable::create(self.disk.as_ref(), &self.dir, &name, self.generation, |_| Ok(())).map(|_| ())
+    }
+
+    fn is_noted(&self, name: &Name) -> Result<bool, Error> {
+        let path = self.dir.join(name.to_string());
         Ok(self.disk.length(&path).map_err(Error::io("look for", &path))?.is_some())
     }
 
@@ -225,7 +250,9 @@ impl LocalStore {
             needed.clear();
         }
         let is_garbage = |file: &str, name: &Name| match *name {
-            Name::Manifest(checkpoint) | Name::Committed(checkpoint) => !checkpoints.contains(&checkpoint),
+            Name::Manifest(checkpoint) | Name::Committed(checkpoint) | Name::Recovered(checkpoint) => {
+                !checkpoints.contains(&checkpoint)
+            }
             // One of a later checkpoint may be about to be published. One of an earlier checkpoint that no manifest
             // names never will be: a checkpoint names segments of its predecessor and its own.
             Name::Segment { checkpoint, .. } => checkpoint <= newest && !needed.iter().any(|needed| needed == file),
@@ -330,6 +357,8 @@ enum Name {
     Manifest(u64),
     /// The output files of that checkpoint have their final names.
     Committed(u64),
+    /// Those that were open then have theirs too.
+    Recovered(u64),
     Segment {
         checkpoint: u64,
         generation: u64,
@@ -349,6 +378,8 @@ impl Name {
             Self::Generation(generation.parse().ok()?)
         } else if let Some(checkpoint) = file.strip_prefix("committed-") {
             Self::Committed(checkpoint.parse().ok()?)
+        } else if let Some(checkpoint) = file.strip_prefix("recovered-") {
+            Self::Recovered(checkpoint.parse().ok()?)
         } else if let Some(rest) = file.strip_prefix("manifest-") {
             Self::Manifest(rest.strip_suffix(".json")?.parse().ok()?)
         } else {
@@ -370,6 +401,7 @@ impl std::fmt::Display for Name {
             Self::Generation(generation) => write!(f, "generation-{generation}"),
             Self::Manifest(checkpoint) => write!(f, "manifest-{checkpoint:020}.json"),
             Self::Committed(checkpoint) => write!(f, "committed-{checkpoint}"),
+            Self::Recovered(checkpoint) => write!(f, "recovered-{checkpoint}"),
             Self::Segment { checkpoint, generation, number } => {
                 write!(f, "segment-{checkpoint}-{generation}-{number}.bin")
             }
