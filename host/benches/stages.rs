@@ -7,9 +7,11 @@
 use arrow_array::BinaryArray;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 use wasmill::assembly::{Assembly, runtime};
 use wasmill::config::{Config, Overrides};
+use wasmill::disk::RealDisk;
 use wasmill::plugin::World;
 use wasmill::sink::{FileNaming, Writers};
 use wasmill_pipeline::exchange::Rows;
@@ -91,7 +93,7 @@ fn stages(c: &mut Criterion) {
             spec
         })
         .collect();
-    let mut writers = Writers::new(&specs.into(), folder.path(), naming, &[]).unwrap();
+    let mut writers = Writers::new(Arc::new(RealDisk), &specs.into(), folder.path(), naming, &[]).unwrap();
     let output = assembly.outputs.raw.unwrap();
     group.bench_function("raw parquet", |b| b.iter(|| writers.write(output, &out.raw[0], Instant::now()).unwrap()));
     group.finish();

@@ -1,20 +1,16 @@
-//! The coordinator: cuts through all workers, and makes each cut a checkpoint.
+//! The coordinator: when cuts through all workers are made, and what ends a run.
 //!
-//! A checkpoint is made beside the running pipeline, in this order: files and state are made durable; the manifest is
-//! published, and from then on the checkpoint exists; the finished files get their final names. A crash before the
-//! manifest leaves nothing, a crash after it is completed by the next start.
+//! A cut becomes a checkpoint beside the running pipeline, by the steps of [`Checkpointer`].
 
 use crate::accounting::Totals;
-use crate::assembly::Assembly;
+use crate::checkpointer::{Checkpointer, Made, WholeCut};
 use crate::clock;
 use crate::driver::{Command, Failure, Report, Shared, lock};
 use crate::kafka::Waker;
-use crate::sink::{self, SinkCut};
-use crate::store::{FORMAT, LocalStore, Manifest, PartitionState, SegmentRef};
+use crate::sink::SinkCut;
 use anyhow::anyhow;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -24,9 +20,6 @@ use wasmill_pipeline::time::NOTHING_SEEN;
 
 /// How often the coordinator looks around.
 const TICK: Duration = Duration::from_millis(100);
-
-/// How many checkpoints are kept: the newest, and the one before for a person who wants to look.
-const KEPT_CHECKPOINTS: usize = 2;
 
 /// What ends a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,16 +59,8 @@ pub struct Progress {
 
 /// One attempt's coordinator.
 pub struct Coordinator {
-    /// The parts.
-    pub assembly: Arc<Assembly>,
-    /// Where checkpoints go.
-    pub store: LocalStore,
-    /// Where outputs go.
-    pub output_root: PathBuf,
-    /// The pipeline's name.
-    pub pipeline: String,
-    /// The isolated run, if it is one.
-    pub run: Option<String>,
+    /// What makes a cut a checkpoint.
+    pub checkpointer: Checkpointer,
     /// The time between two checkpoints.
     pub interval: Duration,
     /// The most records read between two cuts.
@@ -96,16 +81,8 @@ pub struct Coordinator {
     pub stop: Arc<AtomicBool>,
     /// For people.
     pub progress: Arc<Mutex<Progress>>,
-    /// Checkpoint segments, oldest first.
-    pub segments: Vec<SegmentRef>,
-    /// The last checkpoint.
-    pub checkpoint: u64,
-    /// What earlier attempts and runs counted.
-    pub base: Totals,
     /// The partitions that are assigned.
     pub partitions: BTreeSet<i32>,
-    /// The watermark up to which windows were closed: rows for them are too late for ever.
-    pub closed_up_to_us: i64,
     /// How many workers have read everything they were to read.
     pub caught_up: usize,
 }
@@ -124,7 +101,7 @@ impl Coordinator {
     }
 
     fn work(&mut self) -> Result<End, Failure> {
-        if self.checkpoint == 0 {
+        if self.checkpointer.checkpoint() == 0 {
             // The first checkpoint holds where reading began: `latest` means the same after a crash.
             self.cut()?;
         }
@@ -215,7 +192,7 @@ impl Coordinator {
     /// Makes a checkpoint, and gives the least watermark at which nothing is open any more.
     fn cut(&mut self) -> Result<i64, Failure> {
         let began = Instant::now();
-        let number = self.checkpoint + 1;
+        let number = self.checkpointer.checkpoint() + 1;
         self.tell_all(&Command::Cut(number))?;
         let mut cuts = Vec::new();
         let mut files = SinkCut::default();
@@ -234,89 +211,36 @@ impl Coordinator {
             budget.store(most, Ordering::SeqCst);
         }
         let open_until = cuts.iter().filter_map(|cut| cut.last_close_us).max();
-        self.publish(number, cuts, &files, began, longest)?;
+        self.publish(cuts, files, began, longest)?;
         Ok(open_until.unwrap_or(NOTHING_SEEN))
     }
 
-    fn publish(
-        &mut self,
-        number: u64,
-        cuts: Vec<Cut>,
-        files: &SinkCut,
-        began: Instant,
-        pause: Duration,
-    ) -> Result<(), Failure> {
-        sink::sync(&self.output_root, files)?;
-        let lost = self.shared.standing.iter().map(|standing| lock(standing).lost_records).sum();
-        let mut totals = self.base.clone();
-        totals.add(&self.assembly.outputs.names, &cuts, lost);
-        let live: u64 = cuts.iter().flat_map(|cut| &cut.open_groups).sum();
-        self.closed_up_to_us = cuts.iter().map(|cut| cut.closed_up_to_us).fold(self.closed_up_to_us, i64::max);
-        let partitions = self.partition_states(&cuts);
-        let deltas: Vec<_> = cuts.into_iter().flat_map(|cut| cut.deltas).filter(|d| !d.is_empty()).collect();
-        let mut bytes = 0;
-        if !deltas.is_empty() {
-            let segment = self.store.write_segment(number, &deltas)?;
-            bytes = segment.bytes;
-            self.segments.push(segment);
-            self.store.compact(number, &mut self.segments, live)?;
-        }
-        let json = |value: Result<serde_json::Value, serde_json::Error>| value.map_err(|e| Failure::new(Class::Bug, e));
-        let manifest = Manifest {
-            format: FORMAT,
-            checkpoint: number,
-            generation: self.store.generation(),
-            pipeline: self.pipeline.clone(),
-            fingerprint: self.assembly.fingerprint(),
-            topic: self.assembly.outputs.topic.clone(),
-            run: self.run.clone(),
-            created_at_us: clock::now_us(),
-            watermark_us: (self.closed_up_to_us != NOTHING_SEEN).then_some(self.closed_up_to_us),
-            partitions,
-            plugins: self.assembly.digests(),
-            counters: totals.to_counters(),
-            segments: self.segments.clone(),
-            files: json(serde_json::to_value(&files.finished))?,
-            open_files: json(serde_json::to_value(&files.open))?,
-        };
-        self.store.publish(&manifest)?;
-        self.checkpoint = number;
-        sink::commit(&self.output_root, &files.finished)?;
-        self.store.note_committed(number)?;
-        self.store.prune(KEPT_CHECKPOINTS)?;
-        let offsets = manifest.partitions.iter().map(|p| (p.partition, p.next_offset)).collect();
-        self.tell_all(&Command::CommitOffsets(offsets))?;
-        self.note(number, totals, files, began.elapsed(), pause, bytes);
+    fn publish(&mut self, cuts: Vec<Cut>, files: SinkCut, began: Instant, pause: Duration) -> Result<(), Failure> {
+        let committed: Vec<String> = files.finished.iter().map(|file| file.output.clone()).collect();
+        let idle = lock(&self.shared.watermarks).partitions().filter(|(_, mark)| mark.idle).map(|(p, _)| p).collect();
+        let lost_records = self.shared.standing.iter().map(|standing| lock(standing).lost_records).sum();
+        let whole = WholeCut { cuts, files, idle, lost_records, made_at_us: clock::now_us() };
+        let made = self.checkpointer.publish(whole)?;
+        self.tell_all(&Command::CommitOffsets(made.offsets.clone()))?;
+        self.note(made, committed, began.elapsed(), pause);
         Ok(())
     }
 
-    fn partition_states(&self, cuts: &[Cut]) -> Vec<PartitionState> {
-        let watermarks = lock(&self.shared.watermarks);
-        let state = |p: &wasmill_pipeline::checkpoint::PartitionCut| PartitionState {
-            partition: p.partition,
-            next_offset: p.next_offset,
-            watermark_us: (p.watermark_us != NOTHING_SEEN).then_some(p.watermark_us),
-            idle: watermarks.partition(p.partition).is_some_and(|mark| mark.idle),
-        };
-        let mut states: Vec<_> = cuts.iter().flat_map(|cut| &cut.partitions).map(state).collect();
-        states.sort_unstable_by_key(|state| state.partition);
-        states
-    }
-
-    fn note(&self, number: u64, totals: Totals, files: &SinkCut, took: Duration, pause: Duration, bytes: u64) {
+    fn note(&self, made: Made, committed: Vec<String>, took: Duration, pause: Duration) {
+        let Made { number, totals, bytes, .. } = made;
         let accounting = totals.mistakes();
         for mistake in &accounting {
             tracing::error!(checkpoint = number, "the accounting does not close: {mistake}");
         }
-        tracing::debug!(checkpoint = number, ?took, ?pause, bytes, files = files.finished.len(), "checkpoint");
+        tracing::debug!(checkpoint = number, ?took, ?pause, bytes, files = committed.len(), "checkpoint");
         let mut progress = lock(&self.progress);
         progress.checkpoint = number;
         progress.made += 1;
         progress.completed = Some(Instant::now());
         (progress.took, progress.pause, progress.bytes) = (took, pause, bytes);
         (progress.totals, progress.accounting) = (totals, accounting);
-        for file in &files.finished {
-            *progress.files.entry(file.output.clone()).or_default() += 1;
+        for output in committed {
+            *progress.files.entry(output).or_default() += 1;
         }
     }
 }

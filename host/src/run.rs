@@ -2,15 +2,18 @@
 
 use crate::accounting::Totals;
 use crate::assembly::Assembly;
+use crate::checkpointer::Identity;
 use crate::coordinator::{Coordinator, End, Progress, worker_of};
+use crate::disk::{Disk, RealDisk};
 use crate::driver::{Driver, Failure, INBOX, Reading, Shared, Standing, Wires, lock};
 use crate::kafka::{Admin, Settings, Source, Start, Waker};
-use crate::sink::{self, FileNaming, Writers};
+use crate::recovery::{Beginning, recover_files};
+use crate::sink::{FileNaming, Writers};
 use crate::store::{LocalStore, Manifest};
 use crate::tap::Taps;
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,8 +22,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use wasmill_pipeline::error::Class;
 use wasmill_pipeline::spec::TimeSpec;
-use wasmill_pipeline::time::NOTHING_SEEN;
-use wasmill_pipeline::time::watermark::Watermarks;
 use wasmill_pipeline::worker::Worker;
 
 /// How often the topic is asked for new partitions; the default of Kafka's own clients is 5 minutes.
@@ -104,7 +105,8 @@ pub fn run(
     let mut failures = 0;
     loop {
         let made = lock(&view.progress).made;
-        let result = Attempt { assembly, options, view, taps, stop }.run();
+        let disk = Arc::new(RealDisk);
+        let result = Attempt { disk, assembly, options, view, taps, stop }.run();
         *lock(&view.shared) = None;
         let failure = match result {
             Ok(end) => return Ok(end),
@@ -145,19 +147,12 @@ fn sleep_unless(stop: &AtomicBool, time: Duration) {
 
 /// One attempt: from the last checkpoint until the end or a failure.
 struct Attempt<'a> {
+    disk: Arc<dyn Disk>,
     assembly: &'a Arc<Assembly>,
     options: &'a Options,
     view: &'a Arc<View>,
     taps: &'a Taps,
     stop: &'a Arc<AtomicBool>,
-}
-
-/// Where an attempt begins.
-struct Beginning {
-    /// Per partition: the next offset and the watermark.
-    partitions: BTreeMap<i32, (i64, i64)>,
-    manifest: Option<Manifest>,
-    closed_up_to_us: i64,
 }
 
 impl Attempt<'_> {
@@ -169,7 +164,11 @@ impl Attempt<'_> {
         if let Some(manifest) = &manifest {
             store.check_owner(manifest, &self.options.pipeline, &self.assembly.fingerprint())?;
         }
-        self.recover_files(&store, manifest.as_ref())?;
+        let root = &self.options.output_root;
+        let removed = recover_files(self.disk.as_ref(), root, &self.file_run(), &store, manifest.as_ref())?;
+        if removed > 0 {
+            tracing::info!(removed, "removed staged files that belong to no checkpoint; their records are read again");
+        }
         let admin = Admin::new(&self.options.kafka)?;
         let beginning = self.beginning(&admin, manifest)?;
         let until = if self.options.until_caught_up {
@@ -187,35 +186,19 @@ impl Attempt<'_> {
             self.view.wait(&format!("waiting for the checkpoint folder: {who}"));
             if self.stop.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        Ok(LocalStore::open(&self.options.checkpoint_path, &mut on_wait)?)
+        Ok(LocalStore::open(self.disk.clone(), &self.options.checkpoint_path, &mut on_wait)?)
     }
 
-    /// Completes what the last checkpoint promised, and removes what no checkpoint knows.
-    fn recover_files(&self, store: &LocalStore, manifest: Option<&Manifest>) -> Result<(), Failure> {
-        let root = &self.options.output_root;
-        if let Some(manifest) = manifest {
-            let corrupt = |what: &str, error: serde_json::Error| {
-                let checkpoint = manifest.checkpoint;
-                Failure::new(
-                    Class::Corrupt,
-                    anyhow!("{what} of the checkpoint cannot be read checkpoint={checkpoint}: {error}"),
-                )
-            };
-            let mut finished: Vec<sink::StagedFile> =
-                serde_json::from_value(manifest.files.clone()).map_err(|e| corrupt("files", e))?;
-            if store.is_committed(manifest.checkpoint)? {
-                // They are the readers' since, who may have moved them.
-                finished.clear();
-            }
-            let open: Vec<sink::OpenFile> =
-                serde_json::from_value(manifest.open_files.clone()).map_err(|e| corrupt("open files", e))?;
-            sink::recover(root, &finished, &open)?;
+    /// Whose checkpoints are made.
+    fn identity(&self) -> Identity {
+        Identity {
+            pipeline: self.options.pipeline.clone(),
+            run: self.options.run.clone(),
+            fingerprint: self.assembly.fingerprint(),
+            topic: self.assembly.outputs.topic.clone(),
+            aggregates: self.assembly.outputs.names.clone(),
+            plugins: self.assembly.digests(),
         }
-        let removed = sink::sweep(root, &self.file_run(), &HashSet::new())?;
-        if removed > 0 {
-            tracing::info!(removed, "removed staged files that belong to no checkpoint; their records are read again");
-        }
-        Ok(())
     }
 
     /// What makes this checkpoint's file names unlike others': the run or pipeline, and where its checkpoints are.
@@ -231,20 +214,14 @@ impl Attempt<'_> {
     fn beginning(&self, admin: &Admin, manifest: Option<Manifest>) -> Result<Beginning, Failure> {
         let mut on_wait = |what: &str| self.view.wait(&format!("waiting for kafka: {what}"));
         let topic_partitions = admin.wait_for_topic(&mut on_wait, self.stop)?;
-        let closed_up_to_us = manifest.as_ref().and_then(|m| m.watermark_us).unwrap_or(NOTHING_SEEN);
-        let mut partitions = BTreeMap::new();
-        for p in manifest.iter().flat_map(|m| &m.partitions) {
-            // What an idle partition missed is closed: its next rows are judged by that.
-            let watermark = p.watermark_us.unwrap_or(NOTHING_SEEN).max(closed_up_to_us);
-            partitions.insert(p.partition, (p.next_offset, watermark));
-        }
-        let new: Vec<i32> = topic_partitions.into_iter().filter(|p| !partitions.contains_key(p)).collect();
         // Partitions that came since the last checkpoint are read from their beginning.
         let start = if manifest.is_some() { &Start::Earliest } else { &self.options.start };
+        let mut beginning = Beginning::of(manifest);
+        let new: Vec<i32> = topic_partitions.into_iter().filter(|p| !beginning.partitions.contains_key(p)).collect();
         for (partition, offset) in admin.start_offsets(start, &new)? {
-            partitions.insert(partition, (offset, closed_up_to_us));
+            beginning.add(partition, offset);
         }
-        Ok(Beginning { partitions, manifest, closed_up_to_us })
+        Ok(beginning)
     }
 
     fn work(
@@ -255,27 +232,15 @@ impl Attempt<'_> {
         until: Option<&BTreeMap<i32, i64>>,
     ) -> Result<End, Failure> {
         let workers = self.options.workers;
-        let states = match &beginning.manifest {
-            Some(manifest) => store.load(&manifest.segments)?,
-            None => Vec::new(),
-        };
-        let mut watermarks = if beginning.closed_up_to_us == NOTHING_SEEN {
-            Watermarks::default()
-        } else {
-            Watermarks::starting_at(beginning.closed_up_to_us)
-        };
-        for (&partition, &(_, watermark)) in &beginning.partitions {
-            watermarks.assign(partition, watermark, false);
-        }
+        let states = beginning.states(&store)?;
         let shared = Arc::new(Shared {
-            watermarks: Mutex::new(watermarks),
+            watermarks: Mutex::new(beginning.watermarks()),
             budget: self.options.max_records.map(AtomicU64::new),
             last_cut: AtomicU64::new(0),
             abort: AtomicBool::new(false),
             standing: (0..workers).map(|_| Mutex::new(Standing::default())).collect(),
         });
-        let base = beginning.manifest.as_ref().map(|m| Totals::from_counters(&m.counters)).unwrap_or_default();
-        *lock(&self.view.base) = base.clone();
+        *lock(&self.view.base) = beginning.totals();
         let (reports_in, reports) = unbounded();
         let mut sources = Vec::new();
         for number in 0..workers {
@@ -314,13 +279,10 @@ impl Attempt<'_> {
         *lock(&self.view.shared) = Some(shared.clone());
         lock(&self.view.progress).phase = "running";
         let (discovered, discovery) = discover(admin, until.is_some());
-        let manifest = beginning.manifest;
+        let partitions = beginning.partitions.keys().copied().collect();
+        let root = self.options.output_root.clone();
         let coordinator = Coordinator {
-            assembly: self.assembly.clone(),
-            store,
-            output_root: self.options.output_root.clone(),
-            pipeline: self.options.pipeline.clone(),
-            run: self.options.run.clone(),
+            checkpointer: beginning.checkpointer(self.disk.clone(), store, root, self.identity()),
             interval: self.options.checkpoint_interval,
             max_records: self.options.max_records,
             drain: self.options.drain,
@@ -331,11 +293,7 @@ impl Attempt<'_> {
             discovered,
             stop: self.stop.clone(),
             progress: self.view.progress.clone(),
-            checkpoint: manifest.as_ref().map_or(0, |m| m.checkpoint),
-            segments: manifest.map(|m| m.segments).unwrap_or_default(),
-            base,
-            partitions: beginning.partitions.keys().copied().collect(),
-            closed_up_to_us: beginning.closed_up_to_us,
+            partitions,
             caught_up: 0,
         };
         let threads: Vec<JoinHandle<()>> = drivers.into_iter().map(spawn).collect::<Result<_, _>>()?;
@@ -370,7 +328,13 @@ impl Attempt<'_> {
         let digests =
             self.assembly.digests().into_iter().map(|(name, digest)| (format!("wasmill.plugin.{name}"), digest));
         let provenance: Vec<(String, String)> = digests.collect();
-        let writers = Writers::new(&self.assembly.output_specs, &self.options.output_root, naming, &provenance)?;
+        let writers = Writers::new(
+            self.disk.clone(),
+            &self.assembly.output_specs,
+            &self.options.output_root,
+            naming,
+            &provenance,
+        )?;
         let idle_timeout = self.options.time.idle_timeout_us.map(|us| Duration::from_micros(us.unsigned_abs()));
         let last_heard = source.partitions().into_iter().map(|p| (p, Instant::now())).collect();
         Ok(Driver {

@@ -10,6 +10,7 @@ pub mod event;
 pub mod exchange;
 pub mod key;
 pub mod lane;
+pub mod mutation;
 pub mod pipeline;
 pub mod plan;
 pub mod plugin;

@@ -12,7 +12,9 @@
 use crate::checkpoint::Cut;
 use crate::error::Error;
 use crate::exchange::Message;
+use crate::mutation::{self, Mutation};
 use crate::record::RawBatch;
+use crate::time::NOTHING_SEEN;
 use crate::time::watermark::Watermarks;
 use crate::worker::{Effect, Worker};
 use std::collections::VecDeque;
@@ -64,6 +66,13 @@ impl Pipeline {
         Ok(())
     }
 
+    /// A partition that is new to the topic, for one of the workers.
+    pub fn assign(&mut self, worker: usize, partition: i32, next_offset: i64) {
+        self.watermarks.assign(partition, NOTHING_SEEN, false);
+        let floor = self.watermarks.wake(partition);
+        self.workers[worker].assign(partition, next_offset, floor);
+    }
+
     /// A worker receives the first message waiting for it.
     ///
     /// # Errors
@@ -82,7 +91,7 @@ impl Pipeline {
     /// See [`Worker::close`].
     pub fn close(&mut self, worker: usize, written: &mut Written) -> Result<(), Error> {
         let watermark = self.watermarks.current();
-        while self.deliver(worker, written)? {}
+        while !mutation::on(Mutation::CloseBeforeReceiving) && self.deliver(worker, written)? {}
         let mut effects = Vec::new();
         self.workers[worker].close(watermark, &mut effects)?;
         self.carry_out(worker, effects, written);

@@ -226,6 +226,36 @@ pub struct Expected {
 /// The oracle: `topic[p]` are the records of partition p with their broker's times; keys are `user`.
 pub fn expected(topic: &[Vec<(TestRecord, i64)>], time: &TimeSpec, aggregates: &[AggregateSpec]) -> Expected {
     let mut expected = Expected::default();
+    let judged = judge(topic, time, &mut expected);
+    for aggregate in aggregates {
+        let (rows, late) = aggregate_all(&judged, aggregate);
+        expected.rows.push(rows);
+        expected.late.push(late);
+    }
+    expected
+}
+
+/// The oracle where some rows, by (partition, offset) and aggregate, were too late for reasons that the topic does not
+/// know: partitions that were idle, or came later. All others count in all their windows.
+pub fn expected_but_for(
+    topic: &[Vec<(TestRecord, i64)>],
+    time: &TimeSpec,
+    aggregates: &[AggregateSpec],
+    late: &[Vec<(i32, i64)>],
+) -> Expected {
+    let mut expected = Expected { late: late.to_vec(), ..Expected::default() };
+    let judged = judge(topic, time, &mut expected);
+    for (aggregate, late) in aggregates.iter().zip(late) {
+        let late: BTreeSet<_> = late.iter().collect();
+        let counted = judged.iter().filter(|row| !late.contains(&row.origin));
+        let counted: Vec<_> = counted.map(|row| Judged { watermark: i64::MIN, ..*row }).collect();
+        expected.rows.push(aggregate_all(&counted, aggregate).0);
+    }
+    expected
+}
+
+/// The rows of a topic, each with its partition's watermark before it; raw rows and dead letters go to `expected`.
+fn judge<'a>(topic: &'a [Vec<(TestRecord, i64)>], time: &TimeSpec, expected: &mut Expected) -> Vec<Judged<'a>> {
     let mut judged = Vec::new();
     for (partition, records) in (0..).zip(topic) {
         let mut watermark = i64::MIN;
@@ -246,12 +276,7 @@ pub fn expected(topic: &[Vec<(TestRecord, i64)>], time: &TimeSpec, aggregates: &
             watermark = watermark.max(at - time.watermark_delay_us);
         }
     }
-    for aggregate in aggregates {
-        let (rows, late) = aggregate_all(&judged, aggregate);
-        expected.rows.push(rows);
-        expected.late.push(late);
-    }
-    expected
+    judged
 }
 
 struct Judged<'a> {

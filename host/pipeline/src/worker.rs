@@ -5,6 +5,7 @@ use crate::dead_letter::DeadLetter;
 use crate::error::Error;
 use crate::exchange::{Message, Rows};
 use crate::lane::{Lane, LaneCounts, LaneOutput};
+use crate::mutation::{self, Mutation};
 use crate::plan::Plan;
 use crate::plugin::{Aggregate, Parser};
 use crate::record::RawBatch;
@@ -111,6 +112,10 @@ impl Worker {
     /// See [`Lane::process`] and [`Shard::update`].
     pub fn read(&mut self, raw: &RawBatch, effects: &mut Vec<Effect>) -> Result<(), Error> {
         debug_assert!(self.cutting.is_none(), "a worker reads nothing while it cuts");
+        if mutation::on(Mutation::LateByTheFastest) {
+            let fastest = self.lanes.values().map(Lane::watermark).max().unwrap_or(NOTHING_SEEN);
+            self.lanes.values_mut().for_each(|lane| lane.raise(fastest));
+        }
         let lane = self
             .lanes
             .get_mut(&raw.partition)
@@ -146,7 +151,7 @@ impl Worker {
                 Ok(())
             }
             Message::Rows(rows) => match &mut self.cutting {
-                Some(cutting) if cutting.arrived[from] => {
+                Some(cutting) if cutting.arrived[from] && !mutation::on(Mutation::BarrierIgnored) => {
                     cutting.held.push_back(rows);
                     Ok(())
                 }
@@ -161,7 +166,8 @@ impl Worker {
     /// # Errors
     /// See [`Shard::close`].
     pub fn close(&mut self, watermark: i64, effects: &mut Vec<Effect>) -> Result<(), Error> {
-        if self.cutting.is_some() || watermark <= self.closed_up_to {
+        let cutting = self.cutting.is_some() && !mutation::on(Mutation::CloseWhileCutting);
+        if cutting || watermark <= self.closed_up_to {
             return Ok(());
         }
         self.closed_up_to = watermark;
@@ -240,7 +246,7 @@ impl Worker {
     fn cut(&mut self) -> Result<Cut, Error> {
         let partitions = self.lanes.iter().map(|(&partition, lane)| PartitionCut {
             partition,
-            next_offset: lane.next_offset(),
+            next_offset: lane.next_offset() + i64::from(mutation::on(Mutation::NextOffsetTooHigh)),
             watermark_us: lane.watermark(),
         });
         let partitions = partitions.collect();

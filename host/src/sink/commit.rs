@@ -2,13 +2,22 @@
 
 use super::error::{Error, Result};
 use super::staged::{OpenFile, STAGED_SUFFIX, STAGING, SinkCut, StagedFile};
+use crate::disk::{Disk, make_durable_folder};
+use crate::mutation::{self, Mutation};
 use std::collections::{BTreeSet, HashSet};
-use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// Before the suffix of a staged file that recovery is making of an open one.
 const WHOLE: &str = ".whole";
+
+/// Makes the output root, with a name that survives a power loss.
+///
+/// # Errors
+/// What the file system says.
+pub fn make_root(disk: &dyn Disk, root: &Path) -> Result<()> {
+    make_durable_folder(disk, root).map_err(Error::io("create folder", root))
+}
 
 /// Makes the files of a cut survive a power loss, with all folders on the way to them.
 ///
@@ -16,16 +25,21 @@ const WHOLE: &str = ".whole";
 ///
 /// # Errors
 /// When a file cannot be synced: the cut must not be published.
-pub fn sync(root: &Path, cut: &SinkCut) -> Result<()> {
+pub fn sync(disk: &dyn Disk, root: &Path, cut: &SinkCut) -> Result<()> {
     let mut folders = BTreeSet::new();
     let files = cut.finished.iter().chain(cut.open.iter().map(|open| &open.file));
     for file in files {
         file.check()?;
         let path = root.join(&file.staged);
-        sync_path(&path)?;
+        if !mutation::on(Mutation::FilesNotSynced) {
+            sync_path(disk, &path)?;
+        }
         note_folders(root, &path, &mut folders);
     }
-    folders.iter().try_for_each(|folder| sync_path(folder))
+    if mutation::on(Mutation::FoldersNotSynced) {
+        return Ok(());
+    }
+    folders.iter().try_for_each(|folder| sync_path(disk, folder))
 }
 
 /// Gives staged files their final names, for good: a name that is taken is never written over.
@@ -35,8 +49,8 @@ pub fn sync(root: &Path, cut: &SinkCut) -> Result<()> {
 ///
 /// # Errors
 /// `Corrupt` when a file is neither staged nor committed, or not as long as the checkpoint says.
-pub fn commit(root: &Path, files: &[StagedFile]) -> Result<()> {
-    Commit { root, step: &mut || Ok(()) }.run(files, &[])
+pub fn commit(disk: &dyn Disk, root: &Path, files: &[StagedFile]) -> Result<()> {
+    Commit { disk, root, step: &mut || Ok(()) }.run(files, &[])
 }
 
 /// Commits all that a checkpoint knows of: the finished files, and of the open ones what they held at the checkpoint.
@@ -47,12 +61,13 @@ pub fn commit(root: &Path, files: &[StagedFile]) -> Result<()> {
 ///
 /// # Errors
 /// As `commit`; `Corrupt` also when an open file is shorter than the checkpoint says.
-pub fn recover(root: &Path, finished: &[StagedFile], open: &[OpenFile]) -> Result<()> {
-    Commit { root, step: &mut || Ok(()) }.run(finished, open)
+pub fn recover(disk: &dyn Disk, root: &Path, finished: &[StagedFile], open: &[OpenFile]) -> Result<()> {
+    Commit { disk, root, step: &mut || Ok(()) }.run(finished, open)
 }
 
 /// One commit or recovery. `step` is asked before every change on disk; tests end the world there.
 struct Commit<'a> {
+    disk: &'a dyn Disk,
     root: &'a Path,
     step: &'a mut dyn FnMut() -> Result<()>,
 }
@@ -71,19 +86,22 @@ impl Commit<'_> {
         for file in open {
             file.check()?;
             let whole = self.root.join(whole_name(&file.file.staged));
-            if length(&self.root.join(&file.file.path))? != Some(file.file.bytes) {
+            if self.length(&self.root.join(&file.file.path))? != Some(file.file.bytes) {
                 self.complete(file, &whole)?;
             }
             self.place(&whole, &file.file, &mut folders)?;
             done.extend([whole, self.root.join(&file.file.staged)]);
         }
+        if mutation::on(Mutation::FinalNamesNotSynced) {
+            folders.clear();
+        }
         for folder in &folders {
             (self.step)()?;
-            sync_path(folder)?;
+            sync_path(self.disk, folder)?;
         }
         for staged in &done {
             (self.step)()?;
-            remove_if_there(staged)?;
+            remove_if_there(self.disk, staged)?;
         }
         Ok(())
     }
@@ -93,8 +111,8 @@ impl Commit<'_> {
         let to = self.root.join(&file.path);
         note_folders(self.root, &to, folders);
         // In this order: whoever else commits the same file links it before taking the staged name away.
-        let staged = length(from)?;
-        match (staged, length(&to)?) {
+        let staged = self.length(from)?;
+        match (staged, self.length(&to)?) {
             (_, Some(bytes)) if bytes == file.bytes => return Ok(()),
             (_, Some(_)) => return Err(Error::corrupt(&file.path, "file is there, but of another length")),
             (None, None) => return Err(Error::corrupt(&file.path, "file is neither staged nor committed")),
@@ -105,34 +123,33 @@ impl Commit<'_> {
         }
         let parent = to.parent().unwrap_or(self.root);
         (self.step)()?;
-        fs::create_dir_all(parent).map_err(Error::io("create folder", parent))?;
+        self.disk.make_folders(parent).map_err(Error::io("create folder", parent))?;
         (self.step)()?;
-        match fs::hard_link(from, &to) {
+        match self.disk.link(from, &to) {
             Ok(()) => Ok(()),
             Err(error) if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {
                 // Another process was faster.
-                if length(&to)? == Some(file.bytes) {
+                if self.length(&to)? == Some(file.bytes) {
                     return Ok(());
                 }
                 Err(Error::io("commit file", &to)(error))
             }
             // A file system without hard links; nobody but the owner of this checkpoint makes files of this name.
-            Err(_) => fs::rename(from, &to).map_err(Error::io("commit file", &to)),
+            Err(_) => self.disk.rename(from, &to).map_err(Error::io("commit file", &to)),
         }
     }
 
     /// Copies what the checkpoint knows of an open file to `whole`, with the footer after it, and syncs it.
     fn complete(&mut self, open: &OpenFile, whole: &Path) -> Result<()> {
         let path = self.root.join(&open.file.staged);
-        if length(&path)?.is_none_or(|bytes| bytes < open.len) {
+        if self.length(&path)?.is_none_or(|bytes| bytes < open.len) {
             return Err(Error::corrupt(&open.file.staged, "open file is gone or shorter than the checkpoint says"));
         }
         (self.step)()?;
-        remove_if_there(whole)?;
+        remove_if_there(self.disk, whole)?;
         (self.step)()?;
-        let staged = File::open(&path).map_err(Error::io("open file", &path))?;
-        let mut copy =
-            OpenOptions::new().write(true).create_new(true).open(whole).map_err(Error::io("create file", whole))?;
+        let staged = self.disk.open(&path).map_err(Error::io("open file", &path))?;
+        let mut copy = self.disk.create_new(whole).map_err(Error::io("create file", whole))?;
         let copied = io::copy(&mut staged.take(open.len), &mut copy).map_err(Error::io("copy rows", whole))?;
         if copied != open.len {
             return Err(Error::corrupt(&open.file.staged, "open file became shorter while being read"));
@@ -142,7 +159,12 @@ impl Commit<'_> {
             copy.write_all(footer).map_err(Error::io("write footer", whole))?;
         }
         (self.step)()?;
-        copy.sync_all().map_err(Error::io("sync file", whole))
+        copy.sync().map_err(Error::io("sync file", whole))
+    }
+
+    /// The file's length; `None` when there is no file.
+    fn length(&self, path: &Path) -> Result<Option<u64>> {
+        self.disk.length(path).map_err(Error::io("look at file", path))
     }
 }
 
@@ -154,21 +176,20 @@ impl Commit<'_> {
 /// # Errors
 /// When a folder cannot be listed or a file not be removed.
 #[expect(clippy::implicit_hasher, reason = "there is one caller")]
-pub fn sweep(root: &Path, run: &str, keep: &HashSet<String>) -> Result<u64> {
+pub fn sweep(disk: &dyn Disk, root: &Path, run: &str, keep: &HashSet<String>) -> Result<u64> {
     let mut removed = 0;
     let mut folders = vec![root.join(STAGING)];
     while let Some(folder) = folders.pop() {
-        let entries = match fs::read_dir(&folder) {
+        let entries = match disk.list(&folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             entries => entries.map_err(Error::io("list folder", &folder))?,
         };
         for entry in entries {
-            let entry = entry.map_err(Error::io("list folder", &folder))?;
-            let path = entry.path();
-            if entry.file_type().map_err(Error::io("look at file", &path))?.is_dir() {
+            let path = folder.join(&entry.name);
+            if entry.is_folder {
                 folders.push(path);
             } else if run_of(&path) == Some(run) && !is_kept(root, &path, keep) {
-                remove_if_there(&path)?;
+                remove_if_there(disk, &path)?;
                 removed += 1;
             }
         }
@@ -196,24 +217,15 @@ fn whole_name(staged: &str) -> String {
     format!("{}{WHOLE}{STAGED_SUFFIX}", staged.strip_suffix(STAGED_SUFFIX).unwrap_or(staged))
 }
 
-/// The file's length; `None` when there is no file.
-fn length(path: &Path) -> Result<Option<u64>> {
-    match fs::metadata(path) {
-        Ok(metadata) => Ok(Some(metadata.len())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Error::io("look at file", path)(error)),
-    }
-}
-
-fn remove_if_there(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
+fn remove_if_there(disk: &dyn Disk, path: &Path) -> Result<()> {
+    match disk.remove(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove file", path)(error)),
         _ => Ok(()),
     }
 }
 
-fn sync_path(path: &Path) -> Result<()> {
-    File::open(path).and_then(|file| file.sync_all()).map_err(Error::io("sync", path))
+fn sync_path(disk: &dyn Disk, path: &Path) -> Result<()> {
+    disk.sync(path).map_err(Error::io("sync", path))
 }
 
 /// Adds the folders from that of `file` up to the root: any of them may be new.

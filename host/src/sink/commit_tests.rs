@@ -1,8 +1,10 @@
 //! Facts about commit and recovery, with the world ending at every step.
 
 use super::*;
+use crate::disk::RealDisk;
 use crate::sink::tests::{World, batch};
 use crate::sink::{Format, Writers};
+use std::fs;
 use wasmill_pipeline::error::Class;
 
 const BOTH: &[Format] = &[Format::Parquet, Format::Csv];
@@ -16,7 +18,7 @@ fn written_past_a_cut(world: &mut World) -> (Writers, SinkCut) {
     writers.write(0, &batch(120..150), world.now).unwrap();
     let mut cut = writers.cut(world.now, false).unwrap();
     cut.finished.extend(earlier.finished);
-    sync(world.root(), &cut).unwrap();
+    sync(&RealDisk, world.root(), &cut).unwrap();
     writers.write(0, &batch(150..199), world.now).unwrap();
     writers.cut(world.now, false).unwrap();
     (writers, cut)
@@ -34,7 +36,7 @@ fn recover_up_to(world: &World, cut: &SinkCut, mut steps: usize) -> Result<()> {
             Ok(())
         }
     };
-    Commit { root: world.root(), step: &mut step }.run(&cut.finished, &cut.open)
+    Commit { disk: &RealDisk, root: world.root(), step: &mut step }.run(&cut.finished, &cut.open)
 }
 
 #[test]
@@ -42,7 +44,7 @@ fn recovery_gives_the_rows_up_to_the_cut() {
     let mut world = World::new(BOTH);
     let (writers, cut) = written_past_a_cut(&mut world);
     drop(writers);
-    recover(world.root(), &cut.finished, &cut.open).unwrap();
+    recover(&RealDisk, world.root(), &cut.finished, &cut.open).unwrap();
     assert_eq!(world.rows(), in_both_formats(0..150));
     assert!(world.files().iter().all(|file| !file.starts_with("_staging")), "{:?}", world.files());
 }
@@ -52,9 +54,9 @@ fn recovery_twice_is_recovery() {
     let mut world = World::new(BOTH);
     let (writers, cut) = written_past_a_cut(&mut world);
     drop(writers);
-    recover(world.root(), &cut.finished, &cut.open).unwrap();
+    recover(&RealDisk, world.root(), &cut.finished, &cut.open).unwrap();
     let files = world.files();
-    recover(world.root(), &cut.finished, &cut.open).unwrap();
+    recover(&RealDisk, world.root(), &cut.finished, &cut.open).unwrap();
     assert_eq!(world.files(), files);
     assert_eq!(world.rows(), in_both_formats(0..150));
 }
@@ -68,7 +70,7 @@ fn recovery_may_end_at_any_step_and_begin_again() {
         let ended = recover_up_to(&world, &cut, steps).is_err();
         let seen = world.rows();
         assert!(seen.iter().all(|&n| n < 150), "after {steps} steps a reader sees what is not in the checkpoint");
-        recover(world.root(), &cut.finished, &cut.open).unwrap();
+        recover(&RealDisk, world.root(), &cut.finished, &cut.open).unwrap();
         assert_eq!(world.rows(), in_both_formats(0..150), "after {steps} steps");
         if !ended {
             assert!(steps > 20, "the steps were not taken");
@@ -81,7 +83,7 @@ fn recovery_may_end_at_any_step_and_begin_again() {
 fn a_writer_that_lost_its_place_cannot_reach_committed_files() {
     let mut world = World::new(BOTH);
     let (mut zombie, cut) = written_past_a_cut(&mut world);
-    recover(world.root(), &cut.finished, &cut.open).unwrap();
+    recover(&RealDisk, world.root(), &cut.finished, &cut.open).unwrap();
     zombie.write(0, &batch(199..250), world.now).unwrap();
     zombie.cut(world.now, true).unwrap();
     assert_eq!(world.rows(), in_both_formats(0..150));
@@ -93,7 +95,7 @@ fn a_cut_that_went_through_json_recovers_the_same() {
     let (writers, cut) = written_past_a_cut(&mut world);
     drop(writers);
     let cut: SinkCut = serde_json::from_str(&serde_json::to_string(&cut).unwrap()).unwrap();
-    recover(world.root(), &cut.finished, &cut.open).unwrap();
+    recover(&RealDisk, world.root(), &cut.finished, &cut.open).unwrap();
     assert_eq!(world.rows(), in_both_formats(0..150));
 }
 
@@ -102,7 +104,7 @@ fn a_file_that_is_nowhere_is_named() {
     let mut world = World::new(BOTH);
     let (_writers, cut) = written_past_a_cut(&mut world);
     fs::remove_file(world.root().join(&cut.finished[0].staged)).unwrap();
-    let error = commit(world.root(), &cut.finished).unwrap_err();
+    let error = commit(&RealDisk, world.root(), &cut.finished).unwrap_err();
     assert_eq!(error.class(), Class::Corrupt);
     assert!(error.to_string().contains(&cut.finished[0].path), "{error}");
 }
@@ -114,7 +116,7 @@ fn a_final_file_of_another_length_is_never_written_over() {
     let taken = world.root().join(&cut.finished[0].path);
     fs::create_dir_all(taken.parent().unwrap()).unwrap();
     fs::write(&taken, "another's").unwrap();
-    assert_eq!(commit(world.root(), &cut.finished).unwrap_err().class(), Class::Corrupt);
+    assert_eq!(commit(&RealDisk, world.root(), &cut.finished).unwrap_err().class(), Class::Corrupt);
     assert_eq!(fs::read(&taken).unwrap(), b"another's");
 }
 
@@ -123,7 +125,7 @@ fn an_open_file_shorter_than_the_checkpoint_says_is_corrupt() {
     let mut world = World::new(BOTH);
     let (_writers, cut) = written_past_a_cut(&mut world);
     fs::write(world.root().join(&cut.open[0].file.staged), "short").unwrap();
-    assert_eq!(recover(world.root(), &[], &cut.open).unwrap_err().class(), Class::Corrupt);
+    assert_eq!(recover(&RealDisk, world.root(), &[], &cut.open).unwrap_err().class(), Class::Corrupt);
 }
 
 #[test]
@@ -131,7 +133,7 @@ fn manifests_cannot_reach_outside_of_the_root() {
     let mut world = World::new(BOTH);
     let (_writers, cut) = written_past_a_cut(&mut world);
     let outside = StagedFile { path: "../x.parquet".into(), ..cut.finished[0].clone() };
-    assert_eq!(commit(world.root(), &[outside]).unwrap_err().class(), Class::Corrupt);
+    assert_eq!(commit(&RealDisk, world.root(), &[outside]).unwrap_err().class(), Class::Corrupt);
 }
 
 #[test]
@@ -145,7 +147,7 @@ fn a_sweep_takes_this_run_s_orphans_alone() {
         fs::write(staging.join(name), "").unwrap();
     }
     let keep: HashSet<String> = cut.finished.iter().map(|file| file.staged.clone()).collect();
-    assert_eq!(sweep(world.root(), "a-1", &keep).unwrap(), 3);
+    assert_eq!(sweep(&RealDisk, world.root(), "a-1", &keep).unwrap(), 3);
     let left = world.files();
     assert_eq!(left.len(), others.len() + keep.len(), "{left:?}");
     assert!(keep.iter().all(|kept| left.contains(kept)));
@@ -154,7 +156,7 @@ fn a_sweep_takes_this_run_s_orphans_alone() {
 #[test]
 fn a_sweep_of_nothing_is_no_error() {
     let world = World::new(&[Format::Parquet]);
-    assert_eq!(sweep(&world.root().join("not-there"), "a", &HashSet::new()).unwrap(), 0);
+    assert_eq!(sweep(&RealDisk, &world.root().join("not-there"), "a", &HashSet::new()).unwrap(), 0);
 }
 
 proptest::proptest! {
@@ -175,14 +177,14 @@ proptest::proptest! {
             writers.write(0, &batch(written..written + rows), world.now).unwrap();
             written += rows;
             if checkpoint {
-                commit(world.root(), &last.finished).unwrap();
+                commit(&RealDisk, world.root(), &last.finished).unwrap();
                 last = writers.cut(world.now, false).unwrap();
                 kept = written;
             }
         }
         drop(writers);
-        recover(world.root(), &last.finished, &last.open).unwrap();
-        sweep(world.root(), "a-1", &HashSet::new()).unwrap();
+        recover(&RealDisk, world.root(), &last.finished, &last.open).unwrap();
+        sweep(&RealDisk, world.root(), "a-1", &HashSet::new()).unwrap();
         assert_eq!(world.rows(), in_both_formats(0..kept));
         assert!(world.files().iter().all(|file| !file.starts_with("_staging")));
     }

@@ -2,6 +2,7 @@
 
 use super::error::{Error, Result};
 use super::staged::push_hex;
+use crate::disk::DiskFile;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int32Type, Int64Type, TimestampMicrosecondType, UInt32Type, UInt64Type};
 use arrow_array::{
@@ -9,7 +10,6 @@ use arrow_array::{
 };
 use arrow_schema::{DataType, Schema};
 use chrono::{NaiveDate, TimeDelta};
-use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -34,7 +34,7 @@ pub(super) struct CsvFile {
 
 impl CsvFile {
     /// Starts a file with its header line; nothing may have been written to it.
-    pub(super) fn new(file: File, path: &Path, schema: &Schema) -> Result<Self> {
+    pub(super) fn new(file: Box<dyn DiskFile>, path: &Path, schema: &Schema) -> Result<Self> {
         let counted = Counted { file, bytes: 0 };
         let mut writer = csv::WriterBuilder::new().buffer_capacity(BUFFER_BYTES).from_writer(counted);
         writer.write_record(schema.fields().iter().map(|field| field.name())).map_err(Error::csv(path))?;
@@ -215,7 +215,7 @@ impl DateText {
 
 /// A file that counts what is written to it.
 struct Counted {
-    file: File,
+    file: Box<dyn DiskFile>,
     bytes: u64,
 }
 

@@ -1,6 +1,7 @@
 //! One Parquet file being written, which at any flush knows the footer that would complete it.
 
 use super::error::{Error, Result};
+use crate::disk::DiskFile;
 use arrow_array::RecordBatch;
 use arrow_schema::{DataType, Schema, SchemaRef};
 use parquet::arrow::ArrowWriter;
@@ -10,7 +11,6 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::{FileMetaData, KeyValue, ParquetMetaData, ParquetMetaDataWriter};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// Rows in a row group: what Spark and DuckDB use as a unit of parallel reading, and little enough to hold in memory.
@@ -57,14 +57,19 @@ pub(super) fn properties(schema: &Schema, provenance: &[(String, String)]) -> Wr
 
 /// A Parquet file being written. After an error it is of no more use.
 pub(super) struct ParquetFile {
-    writer: ArrowWriter<File>,
+    writer: ArrowWriter<Box<dyn DiskFile>>,
     path: PathBuf,
     properties: WriterProperties,
 }
 
 impl ParquetFile {
     /// Starts a file; nothing may have been written to it.
-    pub(super) fn new(file: File, path: &Path, schema: SchemaRef, properties: WriterProperties) -> Result<Self> {
+    pub(super) fn new(
+        file: Box<dyn DiskFile>,
+        path: &Path,
+        schema: SchemaRef,
+        properties: WriterProperties,
+    ) -> Result<Self> {
         let options = ArrowWriterOptions::new().with_properties(properties.clone()).with_skip_arrow_metadata(true);
         let writer = ArrowWriter::try_new_with_options(file, schema, options).map_err(Error::parquet(path))?;
         Ok(Self { writer, path: path.to_path_buf(), properties })

@@ -1,6 +1,7 @@
 //! Facts about writing: rows in are rows out, in files of the right names and sizes.
 
 use super::*;
+use crate::disk::RealDisk;
 use arrow_array::builder::StringDictionaryBuilder;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int64Type, UInt32Type};
@@ -47,7 +48,13 @@ impl World {
 
     pub(super) fn try_writers(&self) -> Result<Writers> {
         let naming = FileNaming { run: "a-1".into(), generation: 7, worker: 0 };
-        Writers::new(&[self.spec.clone()].into(), self.root(), naming, &[("wasmill.digest".into(), "d1".into())])
+        Writers::new(
+            Arc::new(RealDisk),
+            &[self.spec.clone()].into(),
+            self.root(),
+            naming,
+            &[("wasmill.digest".into(), "d1".into())],
+        )
     }
 
     pub(super) fn writers(&self) -> Writers {
@@ -58,8 +65,8 @@ impl World {
     fn commit_all(&self, writers: &mut Writers) -> Vec<StagedFile> {
         let cut = writers.cut(self.now, true).unwrap();
         assert!(cut.open.is_empty());
-        sync(self.root(), &cut).unwrap();
-        commit(self.root(), &cut.finished).unwrap();
+        sync(&RealDisk, self.root(), &cut).unwrap();
+        commit(&RealDisk, self.root(), &cut.finished).unwrap();
         cut.finished
     }
 
@@ -173,12 +180,12 @@ fn nothing_has_a_final_name_before_the_commit() {
     let mut writers = world.writers();
     writers.write(0, &batch(0..100), world.now).unwrap();
     let cut = writers.cut(world.now, true).unwrap();
-    sync(world.root(), &cut).unwrap();
+    sync(&RealDisk, world.root(), &cut).unwrap();
     assert_eq!(
         world.files(),
         ["_staging/events/csv/part-a-1-7-w0-0.csv.tmp", "_staging/events/parquet/part-a-1-7-w0-0.parquet.tmp"]
     );
-    commit(world.root(), &cut.finished).unwrap();
+    commit(&RealDisk, world.root(), &cut.finished).unwrap();
     assert_eq!(world.files(), ["events/csv/part-a-1-7-w0-0.csv", "events/parquet/part-a-1-7-w0-0.parquet"]);
 }
 

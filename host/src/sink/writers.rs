@@ -6,11 +6,11 @@ use super::parquet_file::{self, ParquetFile};
 use super::partition::{self, Partition};
 use super::staged::{Format, OpenFile, STAGING, SinkCut, StagedFile};
 use super::{FileNaming, OutputSpec};
+use crate::disk::Disk;
 use arrow_array::RecordBatch;
 use arrow_schema::{DataType, SchemaRef, TimeUnit};
 use parquet::file::properties::WriterProperties;
 use std::collections::BTreeSet;
-use std::fs::{self, OpenOptions};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -28,6 +28,7 @@ const MAX_ROW_GROUPS: usize = 64;
 /// Any error stops them: every later call answers `Error::Stopped`. The driver drops all workers' writers and starts
 /// again from the last checkpoint, so nothing that an error left half done is ever listed.
 pub struct Writers {
+    disk: Arc<dyn Disk>,
     root: PathBuf,
     naming: FileNaming,
     outputs: Vec<Output>,
@@ -75,6 +76,7 @@ impl Writers {
     /// `Config` when an output cannot be: a column type without a form, a folder outside of `root`, a partition column
     /// that is not a time, limits of 0, a run whose name cannot be part of a file name.
     pub fn new(
+        disk: Arc<dyn Disk>,
         outputs: &Arc<[OutputSpec]>,
         root: impl Into<PathBuf>,
         naming: FileNaming,
@@ -83,7 +85,8 @@ impl Writers {
         let root = root.into();
         naming.check()?;
         let outputs = (0..outputs.len()).map(|index| Output::new(outputs, index, &root, provenance));
-        Ok(Self { outputs: outputs.collect::<Result<_>>()?, root, naming, seq: 0, rolled: Vec::new(), stopped: None })
+        let outputs = outputs.collect::<Result<_>>()?;
+        Ok(Self { disk, root, naming, outputs, seq: 0, rolled: Vec::new(), stopped: None })
     }
 
     /// What Parquet files opened from now on say of their origin (after a swap).
@@ -204,14 +207,12 @@ impl Writers {
             self.seq += 1;
             let files = output.file_names(partition, &name);
             // Left by an earlier attempt of the same generation.
-            let taken = files
-                .iter()
-                .flat_map(|file| [&file.staged, &file.path])
-                .any(|path| self.root.join(path).symlink_metadata().is_ok());
-            if taken {
+            let names = files.iter().flat_map(|file| [&file.staged, &file.path]);
+            if names.map(|name| self.root.join(name)).any(|path| matches!(self.disk.length(&path), Ok(Some(_)))) {
                 continue;
             }
-            let files = files.into_iter().map(|file| output.create(&self.root, file)).collect::<Result<_>>()?;
+            let create = |file| output.create(self.disk.as_ref(), &self.root, file);
+            let files = files.into_iter().map(create).collect::<Result<_>>()?;
             return Ok(Part { partition, rows: 0, opened: now, written: now, files });
         }
     }
@@ -271,13 +272,12 @@ impl Output {
         spec.formats.iter().map(name).collect()
     }
 
-    fn create(&self, root: &Path, file: StagedFile) -> Result<PartFile> {
+    fn create(&self, disk: &dyn Disk, root: &Path, file: StagedFile) -> Result<PartFile> {
         file.check()?;
         let path = root.join(&file.staged);
         let folder = path.parent().unwrap_or(root);
-        fs::create_dir_all(folder).map_err(Error::io("create folder", folder))?;
-        let handle = OpenOptions::new().write(true).create_new(true).open(&path);
-        let handle = handle.map_err(Error::io("create file", &path))?;
+        disk.make_folders(folder).map_err(Error::io("create folder", folder))?;
+        let handle = disk.create_new(&path).map_err(Error::io("create file", &path))?;
         let schema = &self.spec().schema;
         let encoder = match file.format {
             Format::Parquet => {

@@ -1,10 +1,11 @@
 //! How a file comes to be: whole, fsynced, and only where there was none.
 
-use std::fs::{self, File};
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::Path;
 
 use super::error::Error;
+use crate::disk::Disk;
+use crate::mutation::{self, Mutation};
 
 /// What temporary names begin with; the generation that writes the file comes next.
 const TEMPORARY: &str = ".temporary-";
@@ -28,6 +29,7 @@ pub(super) enum Created {
 /// # Errors
 /// [`Error::Io`], naming the file.
 pub(super) fn create(
+    disk: &dyn Disk,
     dir: &Path,
     name: &str,
     generation: u64,
@@ -35,13 +37,17 @@ pub(super) fn create(
 ) -> Result<Created, Error> {
     let target = dir.join(name);
     let temporary = dir.join(format!("{TEMPORARY}{generation}-{name}"));
-    let written = File::create(&temporary).and_then(|file| {
+    let written = disk.create(&temporary).and_then(|file| {
         let mut buffered = BufWriter::with_capacity(BUFFER_BYTES, file);
         write(&mut buffered)?;
-        buffered.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
+        let mut file = buffered.into_inner().map_err(io::IntoInnerError::into_error)?;
+        if mutation::on(Mutation::ContentsNotSynced) {
+            return Ok(());
+        }
+        file.sync()
     });
-    let created = written.map_err(Error::io("write", &target)).and_then(|()| publish(&temporary, &target));
-    match fs::remove_file(&temporary) {
+    let created = written.map_err(Error::io("write", &target)).and_then(|()| publish(disk, &temporary, &target));
+    match disk.remove(&temporary) {
         Err(error) if error.kind() != ErrorKind::NotFound && created.is_ok() => {
             Err(Error::io("remove", &temporary)(error))
         }
@@ -50,46 +56,36 @@ pub(super) fn create(
 }
 
 /// Gives the file `temporary` the name `target` if nothing has it.
-fn publish(temporary: &Path, target: &Path) -> Result<Created, Error> {
-    match fs::hard_link(temporary, target) {
+fn publish(disk: &dyn Disk, temporary: &Path, target: &Path) -> Result<Created, Error> {
+    if mutation::on(Mutation::PublishOverExisting) {
+        disk.rename(temporary, target).map_err(Error::io("rename", target))?;
+        return Ok(Created::New);
+    }
+    match disk.link(temporary, target) {
         Ok(()) => Ok(Created::New),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(Created::AlreadyThere),
         // Some file systems (FAT, some network and container mounts) know no hard links and answer EPERM or
         // ENOTSUP. There the folder's lock alone keeps a second writer out between the look and the rename.
         Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::Unsupported) => {
-            if target.try_exists().map_err(Error::io("look for", target))? {
+            if disk.length(target).map_err(Error::io("look for", target))?.is_some() {
                 return Ok(Created::AlreadyThere);
             }
-            fs::rename(temporary, target).map_err(Error::io("rename", target))?;
+            disk.rename(temporary, target).map_err(Error::io("rename", target))?;
             Ok(Created::New)
         }
         Err(error) => Err(Error::io("publish", target)(error)),
     }
 }
 
-/// Makes a folder and those above it where they are missing, and their names durable.
-///
-/// # Errors
-/// [`Error::Io`], naming the folder.
-pub(super) fn make_folder(dir: &Path) -> Result<(), Error> {
-    let missing: Vec<&Path> = dir.ancestors().take_while(|folder| !folder.exists()).collect();
-    fs::create_dir_all(dir).map_err(Error::io("make the folder of", dir))?;
-    for folder in missing {
-        match folder.parent() {
-            Some(above) if above != Path::new("") => sync_folder(above)?,
-            Some(_) => sync_folder(Path::new("."))?,
-            None => {}
-        }
-    }
-    Ok(())
-}
-
 /// Makes the names in a folder durable.
 ///
 /// # Errors
 /// [`Error::Io`], naming the folder.
-pub(super) fn sync_folder(dir: &Path) -> Result<(), Error> {
-    File::open(dir).and_then(|folder| folder.sync_all()).map_err(Error::io("fsync", dir))
+pub(super) fn sync_folder(disk: &dyn Disk, dir: &Path) -> Result<(), Error> {
+    if mutation::on(Mutation::ManifestNotSynced) {
+        return Ok(());
+    }
+    disk.sync(dir).map_err(Error::io("fsync", dir))
 }
 
 /// The generation that was writing this temporary file; `None` when it is no such file.
@@ -100,12 +96,14 @@ pub(super) fn temporary_of(name: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::RealDisk;
+    use std::fs;
 
     #[test]
     fn an_existing_file_is_left_as_it_is() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("a"), "old").unwrap();
-        let created = create(dir.path(), "a", 1, |file| file.write_all(b"new")).unwrap();
+        let created = create(&RealDisk, dir.path(), "a", 1, |file| file.write_all(b"new")).unwrap();
         assert_eq!(created, Created::AlreadyThere);
         assert_eq!(fs::read(dir.path().join("a")).unwrap(), b"old");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "the temporary file is gone");
@@ -115,7 +113,7 @@ mod tests {
     fn a_failed_write_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let full = |_: &mut dyn Write| Err(io::Error::from(ErrorKind::StorageFull));
-        let error = create(dir.path(), "a", 1, full).unwrap_err();
+        let error = create(&RealDisk, dir.path(), "a", 1, full).unwrap_err();
         assert!(error.is_disk_full());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }

@@ -1,9 +1,9 @@
 //! The checkpoint store in a folder on a local disk.
 
-use std::fs::{self, File};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::durable::{self, Created};
@@ -12,6 +12,8 @@ use super::lock;
 use super::manifest::{FORMAT, Manifest, SegmentRef};
 use super::merge::{self, Deletes, plan_merge};
 use super::segment;
+use crate::disk::{Disk, Lock, make_durable_folder};
+use crate::mutation::{self, Mutation};
 use arrow_array::Array;
 use wasmill_pipeline::state::delta::StateDelta;
 
@@ -22,12 +24,13 @@ use wasmill_pipeline::state::delta::StateDelta;
 /// manifest and all it names.
 #[derive(Debug)]
 pub struct LocalStore {
+    disk: Arc<dyn Disk>,
     dir: PathBuf,
     generation: u64,
     /// Numbers this process's segments.
     next_segment: AtomicU64,
     /// Held, not read: dropping it lets the next process in.
-    _lock: File,
+    _lock: Lock,
 }
 
 impl LocalStore {
@@ -38,21 +41,26 @@ impl LocalStore {
     ///
     /// # Errors
     /// [`Error::Held`] when `on_wait` broke off, [`Error::Io`].
-    pub fn open(dir: &Path, on_wait: &mut dyn FnMut(&str) -> ControlFlow<()>) -> Result<Self, Error> {
-        durable::make_folder(dir)?;
-        let lock = lock::acquire(dir, on_wait)?;
-        let mut generation = newest_generation(dir)?;
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        on_wait: &mut dyn FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<Self, Error> {
+        make_durable_folder(disk.as_ref(), dir).map_err(Error::io("make the folder of", dir))?;
+        let lock = lock::acquire(disk.as_ref(), dir, on_wait)?;
+        let mut generation = newest_generation(disk.as_ref(), dir)?;
         loop {
             generation = generation.checked_add(1).ok_or_else(|| Error::corrupt(dir, "it has the last generation"))?;
             let name = Name::Generation(generation).to_string();
             let who = lock::who();
             // Taken already only where the file system's locks do not work.
-            if durable::create(dir, &name, generation, |out| out.write_all(who.as_bytes()))? == Created::New {
+            let write = |out: &mut dyn Write| out.write_all(who.as_bytes());
+            if durable::create(disk.as_ref(), dir, &name, generation, write)? == Created::New {
                 break;
             }
         }
-        durable::sync_folder(dir)?;
-        Ok(Self { dir: dir.to_owned(), generation, next_segment: AtomicU64::new(0), _lock: lock })
+        durable::sync_folder(disk.as_ref(), dir)?;
+        Ok(Self { disk, dir: dir.to_owned(), generation, next_segment: AtomicU64::new(0), _lock: lock })
     }
 
     /// This process's generation: above that of every process before.
@@ -66,7 +74,7 @@ impl LocalStore {
     /// [`Error::Corrupt`] and [`Error::Newer`] name its file, whatever older ones there are: their output was
     /// committed long ago and must not be made again.
     pub fn latest(&self) -> Result<Option<Manifest>, Error> {
-        latest_in(&self.dir)
+        latest_in(self.disk.as_ref(), &self.dir)
     }
 
     /// Refuses a checkpoint whose state does not fit this pipeline.
@@ -99,7 +107,7 @@ impl LocalStore {
         let number = self.next_segment.fetch_add(1, Ordering::Relaxed);
         let file = Name::Segment { checkpoint, generation: self.generation, number }.to_string();
         let mut written = None;
-        let created = durable::create(&self.dir, &file, self.generation, |out| {
+        let created = durable::create(self.disk.as_ref(), &self.dir, &file, self.generation, |out| {
             written = Some(segment::encode(deltas, out)?);
             Ok(())
         })?;
@@ -123,8 +131,8 @@ impl LocalStore {
             let (format, generation) = (manifest.format, manifest.generation);
             return Err(Error::Bug(format!("manifest of format {format} and generation {generation}")));
         }
-        let newest = newest_generation(&self.dir)?;
-        if newest > self.generation {
+        let newest = newest_generation(self.disk.as_ref(), &self.dir)?;
+        if newest > self.generation && !mutation::on(Mutation::GenerationIgnored) {
             let path = self.dir.join(Name::Generation(newest).to_string());
             return Err(Error::Fenced {
                 path,
@@ -132,18 +140,19 @@ impl LocalStore {
             });
         }
         // The segments' names must be durable before a name that needs them.
-        durable::sync_folder(&self.dir)?;
+        durable::sync_folder(self.disk.as_ref(), &self.dir)?;
         let bytes = manifest.encode()?;
         let name = Name::Manifest(manifest.checkpoint).to_string();
-        let created = durable::create(&self.dir, &name, self.generation, |out| out.write_all(&bytes))?;
+        let created =
+            durable::create(self.disk.as_ref(), &self.dir, &name, self.generation, |out| out.write_all(&bytes))?;
         if created == Created::AlreadyThere {
             let path = self.dir.join(name);
             // Ours from a call whose last fsync failed: then there is only that left to do.
-            if fs::read(&path).map_err(Error::io("read", &path))? != bytes {
+            if self.disk.read(&path).map_err(Error::io("read", &path))? != bytes {
                 return Err(Error::Fenced { path, reason: format!("checkpoint {} exists", manifest.checkpoint) });
             }
         }
-        durable::sync_folder(&self.dir)
+        durable::sync_folder(self.disk.as_ref(), &self.dir)
     }
 
     /// Notes that the output files of a checkpoint have their final names: from now on they are the readers', who may
@@ -152,8 +161,7 @@ impl LocalStore {
     /// # Errors
     /// [`Error::Io`]. Without the note, the next start looks for the files once more.
     pub fn note_committed(&self, checkpoint: u64) -> Result<(), Error> {
-        let name = Name::Committed(checkpoint).to_string();
-        durable::create(&self.dir, &name, self.generation, |_| Ok(())).map(|_| ())
+        self.note(&Name::Committed(checkpoint))
     }
 
     /// Whether that was noted.
@@ -161,8 +169,34 @@ impl LocalStore {
     /// # Errors
     /// [`Error::Io`].
     pub fn is_committed(&self, checkpoint: u64) -> Result<bool, Error> {
-        let path = self.dir.join(Name::Committed(checkpoint).to_string());
-        path.try_exists().map_err(Error::io("look for", &path))
+        self.is_noted(&Name::Committed(checkpoint))
+    }
+
+    /// Notes that recovery from a checkpoint gave final names to the files that were open then as well: all of its
+    /// files are the readers' from now on.
+    ///
+    /// # Errors
+    /// [`Error::Io`]. Without the note, the next start looks for the files once more.
+    pub fn note_recovered(&self, checkpoint: u64) -> Result<(), Error> {
+        self.note(&Name::Recovered(checkpoint))
+    }
+
+    /// Whether that was noted.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn is_recovered(&self, checkpoint: u64) -> Result<bool, Error> {
+        self.is_noted(&Name::Recovered(checkpoint))
+    }
+
+    fn note(&self, name: &Name) -> Result<(), Error> {
+        let name = name.to_string();
+        durable::create(self.disk.as_ref(), &self.dir, &name, self.generation, |_| Ok(())).map(|_| ())
+    }
+
+    fn is_noted(&self, name: &Name) -> Result<bool, Error> {
+        let path = self.dir.join(name.to_string());
+        Ok(self.disk.length(&path).map_err(Error::io("look for", &path))?.is_some())
     }
 
     /// The state that segments hold, oldest first: the newest entry of each group, sorted by aggregate, state version,
@@ -202,18 +236,23 @@ impl LocalStore {
     /// # Errors
     /// [`Error::Io`]; [`Error::Corrupt`] and [`Error::Newer`] when a kept manifest cannot be read: nothing is removed.
     pub fn prune(&self, keep_manifests: usize) -> Result<usize, Error> {
-        let mut files = list(&self.dir)?;
+        let mut files = list(self.disk.as_ref(), &self.dir)?;
         let mut checkpoints: Vec<u64> = files.iter().filter_map(|(_, name)| name.checkpoint()).collect();
         checkpoints.sort_unstable_by(|a, b| b.cmp(a));
         let Some(&newest) = checkpoints.first() else { return Ok(0) };
         checkpoints.truncate(keep_manifests.max(1));
         let mut needed = Vec::new();
         for checkpoint in &checkpoints {
-            let manifest = read_manifest(&self.dir.join(Name::Manifest(*checkpoint).to_string()))?;
+            let manifest = read_manifest(self.disk.as_ref(), &self.dir.join(Name::Manifest(*checkpoint).to_string()))?;
             needed.extend(manifest.segments.into_iter().map(|segment| segment.file));
         }
+        if mutation::on(Mutation::NewestPruned) {
+            needed.clear();
+        }
         let is_garbage = |file: &str, name: &Name| match *name {
-            Name::Manifest(checkpoint) | Name::Committed(checkpoint) => !checkpoints.contains(&checkpoint),
+            Name::Manifest(checkpoint) | Name::Committed(checkpoint) | Name::Recovered(checkpoint) => {
+                !checkpoints.contains(&checkpoint)
+            }
             // One of a later checkpoint may be about to be published. One of an earlier checkpoint that no manifest
             // names never will be: a checkpoint names segments of its predecessor and its own.
             Name::Segment { checkpoint, .. } => checkpoint <= newest && !needed.iter().any(|needed| needed == file),
@@ -224,7 +263,7 @@ impl LocalStore {
         files.sort_unstable_by_key(|(_, name)| !matches!(name, Name::Manifest(_)));
         for (file, _) in &files {
             let path = self.dir.join(file);
-            match fs::remove_file(&path) {
+            match self.disk.remove(&path) {
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(Error::io("remove", &path)(error)),
                 _ => {}
             }
@@ -236,7 +275,7 @@ impl LocalStore {
         let mut files = Vec::with_capacity(segments.len());
         for segment in segments {
             let path = self.segment_path(segment)?;
-            let bytes = read_whole(&path, segment.bytes)?;
+            let bytes = read_whole(self.disk.as_ref(), &path, segment.bytes)?;
             files.push((path, bytes));
         }
         let mut blocks = Vec::new();
@@ -264,10 +303,10 @@ fn has_a_state_per_put(delta: &StateDelta) -> bool {
 ///
 /// # Errors
 /// As [`LocalStore::latest`].
-pub fn latest_in(dir: &Path) -> Result<Option<Manifest>, Error> {
-    let Some(newest) = list(dir)?.iter().filter_map(|(_, name)| name.checkpoint()).max() else { return Ok(None) };
+pub fn latest_in(disk: &dyn Disk, dir: &Path) -> Result<Option<Manifest>, Error> {
+    let Some(newest) = list(disk, dir)?.iter().filter_map(|(_, name)| name.checkpoint()).max() else { return Ok(None) };
     let path = dir.join(Name::Manifest(newest).to_string());
-    let manifest = read_manifest(&path)?;
+    let manifest = read_manifest(disk, &path)?;
     if manifest.checkpoint == newest {
         Ok(Some(manifest))
     } else {
@@ -275,38 +314,35 @@ pub fn latest_in(dir: &Path) -> Result<Option<Manifest>, Error> {
     }
 }
 
-fn read_manifest(path: &Path) -> Result<Manifest, Error> {
-    let bytes = fs::read(path).map_err(Error::io("read", path))?;
+fn read_manifest(disk: &dyn Disk, path: &Path) -> Result<Manifest, Error> {
+    let bytes = disk.read(path).map_err(Error::io("read", path))?;
     Manifest::decode(path, &bytes)
 }
 
 /// Reads a file that must have a certain size.
-fn read_whole(path: &Path, bytes: u64) -> Result<Vec<u8>, Error> {
-    match fs::metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Err(Error::corrupt(path, "it is missing")),
-        Err(error) => Err(Error::io("read", path)(error)),
-        Ok(file) if file.len() != bytes => {
-            Err(Error::corrupt(path, format!("it has {} bytes, not {bytes}", file.len())))
-        }
-        Ok(_) => fs::read(path).map_err(Error::io("read", path)),
+fn read_whole(disk: &dyn Disk, path: &Path, bytes: u64) -> Result<Vec<u8>, Error> {
+    match disk.length(path).map_err(Error::io("read", path))? {
+        None => Err(Error::corrupt(path, "it is missing")),
+        Some(length) if length != bytes => Err(Error::corrupt(path, format!("it has {length} bytes, not {bytes}"))),
+        Some(_) => disk.read(path).map_err(Error::io("read", path)),
     }
 }
 
 /// The highest generation that a folder knows of; 0 for none.
-fn newest_generation(dir: &Path) -> Result<u64, Error> {
+fn newest_generation(disk: &dyn Disk, dir: &Path) -> Result<u64, Error> {
     let generation = |name: &Name| if let Name::Generation(generation) = name { Some(*generation) } else { None };
-    Ok(list(dir)?.iter().filter_map(|(_, name)| generation(name)).max().unwrap_or(0))
+    Ok(list(disk, dir)?.iter().filter_map(|(_, name)| generation(name)).max().unwrap_or(0))
 }
 
 /// The store's files in a folder; others are none of its business.
-fn list(dir: &Path) -> Result<Vec<(String, Name)>, Error> {
+fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<(String, Name)>, Error> {
     let mut files = Vec::new();
-    let entries = match fs::read_dir(dir) {
+    let entries = match disk.list(dir) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(files),
         entries => entries.map_err(Error::io("list", dir))?,
     };
     for entry in entries {
-        let Ok(file) = entry.map_err(Error::io("list", dir))?.file_name().into_string() else { continue };
+        let Ok(file) = entry.name.into_string() else { continue };
         if let Some(name) = Name::parse(&file) {
             files.push((file, name));
         }
@@ -321,6 +357,8 @@ enum Name {
     Manifest(u64),
     /// The output files of that checkpoint have their final names.
     Committed(u64),
+    /// Those that were open then have theirs too.
+    Recovered(u64),
     Segment {
         checkpoint: u64,
         generation: u64,
@@ -340,6 +378,8 @@ impl Name {
             Self::Generation(generation.parse().ok()?)
         } else if let Some(checkpoint) = file.strip_prefix("committed-") {
             Self::Committed(checkpoint.parse().ok()?)
+        } else if let Some(checkpoint) = file.strip_prefix("recovered-") {
+            Self::Recovered(checkpoint.parse().ok()?)
         } else if let Some(rest) = file.strip_prefix("manifest-") {
             Self::Manifest(rest.strip_suffix(".json")?.parse().ok()?)
         } else {
@@ -361,6 +401,7 @@ impl std::fmt::Display for Name {
             Self::Generation(generation) => write!(f, "generation-{generation}"),
             Self::Manifest(checkpoint) => write!(f, "manifest-{checkpoint:020}.json"),
             Self::Committed(checkpoint) => write!(f, "committed-{checkpoint}"),
+            Self::Recovered(checkpoint) => write!(f, "recovered-{checkpoint}"),
             Self::Segment { checkpoint, generation, number } => {
                 write!(f, "segment-{checkpoint}-{generation}-{number}.bin")
             }

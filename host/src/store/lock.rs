@@ -1,12 +1,13 @@
 //! The lock of a checkpoint folder: one process at a time, the others wait and can say for whom.
 
-use std::fs::{self, File, TryLockError};
-use std::io::{Read, Seek, Write};
+use std::fs;
+use std::io::Read;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::error::Error;
+use crate::disk::{Disk, Lock};
 
 /// The lock's file name.
 pub(super) const NAME: &str = "LOCK";
@@ -20,31 +21,26 @@ const TELL_EVERY: Duration = Duration::from_secs(2);
 /// How much of a lock file is read: an honest one is far shorter.
 const HOLDER_BYTES: u64 = 200;
 
-/// Takes the lock of the folder, waiting as long as another process has it. Dropping the file gives it back.
+/// Takes the lock of the folder, waiting as long as another process has it. Dropping it gives it back.
 ///
 /// `on_wait` gets the holder at once and then every two seconds; `Break` ends the waiting.
 ///
 /// # Errors
 /// [`Error::Held`] when `on_wait` broke off, [`Error::Io`].
-pub(super) fn acquire(dir: &Path, on_wait: &mut dyn FnMut(&str) -> ControlFlow<()>) -> Result<File, Error> {
+pub(super) fn acquire(
+    disk: &dyn Disk,
+    dir: &Path,
+    on_wait: &mut dyn FnMut(&str) -> ControlFlow<()>,
+) -> Result<Lock, Error> {
     let path = dir.join(NAME);
-    let mut file = File::options()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .open(&path)
-        .map_err(Error::io("open", &path))?;
     let mut told: Option<Instant> = None;
     loop {
-        match file.try_lock() {
-            Ok(()) => break,
-            Err(TryLockError::Error(error)) => return Err(Error::io("lock", &path)(error)),
-            Err(TryLockError::WouldBlock) => {}
+        if let Some(lock) = disk.lock(&path, &who()).map_err(Error::io("lock", &path))? {
+            return Ok(lock);
         }
         if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
             told = Some(Instant::now());
-            let holder = read_holder(&path);
+            let holder = read_holder(disk, &path);
             if on_wait(&holder).is_break() {
                 return Err(Error::Held { path, holder });
             }
@@ -52,25 +48,16 @@ pub(super) fn acquire(dir: &Path, on_wait: &mut dyn FnMut(&str) -> ControlFlow<(
             std::thread::sleep(RETRY);
         }
     }
-    write_holder(&mut file).map_err(Error::io("write", &path))?;
-    Ok(file)
 }
 
 /// Who holds the lock, made safe to print.
-fn read_holder(path: &Path) -> String {
+fn read_holder(disk: &dyn Disk, path: &Path) -> String {
     let mut bytes = Vec::new();
-    if let Ok(file) = File::open(path) {
+    if let Ok(file) = disk.open(path) {
         let _ = file.take(HOLDER_BYTES).read_to_end(&mut bytes);
     }
     let text: String = String::from_utf8_lossy(&bytes).chars().filter(|c| !c.is_control()).collect();
     if text.is_empty() { "an unknown process".into() } else { text }
-}
-
-fn write_holder(file: &mut File) -> std::io::Result<()> {
-    file.set_len(0)?;
-    file.rewind()?;
-    file.write_all(who().as_bytes())?;
-    file.sync_all()
 }
 
 /// This process, for people: pid, host and since when.
@@ -85,12 +72,13 @@ pub(super) fn who() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::RealDisk;
 
     #[test]
     fn a_waiting_process_is_told_who_holds_the_lock() {
         let dir = tempfile::tempdir().unwrap();
-        let first = acquire(dir.path(), &mut |_| ControlFlow::Break(())).unwrap();
-        let error = acquire(dir.path(), &mut |_| ControlFlow::Break(())).unwrap_err();
+        let first = acquire(&RealDisk, dir.path(), &mut |_| ControlFlow::Break(())).unwrap();
+        let error = acquire(&RealDisk, dir.path(), &mut |_| ControlFlow::Break(())).unwrap_err();
         let me = format!("pid {} on ", std::process::id());
         assert!(matches!(error, Error::Held { holder, .. } if holder.starts_with(&me)));
         drop(first);
@@ -99,9 +87,9 @@ mod tests {
     #[test]
     fn the_second_gets_the_lock_when_the_first_is_dropped() {
         let dir = tempfile::tempdir().unwrap();
-        let mut first = Some(acquire(dir.path(), &mut |_| ControlFlow::Break(())).unwrap());
+        let mut first = Some(acquire(&RealDisk, dir.path(), &mut |_| ControlFlow::Break(())).unwrap());
         let mut waited = 0;
-        let second = acquire(dir.path(), &mut |_| {
+        let second = acquire(&RealDisk, dir.path(), &mut |_| {
             waited += 1;
             first = None;
             ControlFlow::Continue(())
@@ -115,6 +103,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(NAME);
         fs::write(&path, "\x1b[31mpid\n7").unwrap();
-        assert_eq!(read_holder(&path), "[31mpid7");
+        assert_eq!(read_holder(&RealDisk, &path), "[31mpid7");
     }
 }

@@ -5,6 +5,7 @@
 //! generation-<n>                            one per process that ever opened the folder; the highest may publish
 //! manifest-<checkpoint>.json                a checkpoint exists from the moment its manifest does
 //! committed-<checkpoint>                    its output files have their final names
+//! recovered-<checkpoint>                    those that were open then have theirs too, since a recovery
 //! segment-<checkpoint>-<generation>-<n>.bin what changed in the state; named by manifests
 //! ```
 //! Whatever has a final name is whole: files are written under a temporary name, fsynced, and published by a hard

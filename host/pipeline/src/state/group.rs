@@ -1,6 +1,7 @@
 //! The groups of one shard: dense slots that are used again, and what changed since the last cut.
 
 use super::delta::{GroupEntry, GroupId};
+use crate::mutation::{self, Mutation};
 use crate::plugin::NOBODY;
 
 /// No group: the end of a list of slots.
@@ -98,7 +99,9 @@ impl Groups {
     /// Forgets a group; its slot may be given out again.
     pub(crate) fn close(&mut self, slot: u32) {
         let group = &mut self.slots[slot as usize];
-        if let Some(start_us) = group.persisted.take() {
+        if let Some(start_us) = group.persisted.take()
+            && !mutation::on(Mutation::ReleaseForgotten)
+        {
             self.gone.push(GroupId { key: group.key.to_vec(), start_us });
         }
         group.live = false;
@@ -121,6 +124,7 @@ impl Groups {
             }
             if let Some(start_us) = group.persisted.replace(group.start)
                 && start_us != group.start
+                && !mutation::on(Mutation::OldStartKept)
             {
                 self.gone.push(GroupId { key: group.key.to_vec(), start_us });
             }

@@ -1,13 +1,15 @@
 use super::super::manifest::tests::manifest;
 use super::super::merge::tests::{arbitrary_deltas, replay};
 use super::*;
+use crate::disk::RealDisk;
 use arrow_array::BinaryArray;
 use proptest::prelude::*;
+use std::fs;
 use wasmill_pipeline::error::Class;
 use wasmill_pipeline::state::delta::{GroupEntry, GroupId};
 
 fn open(dir: &Path) -> LocalStore {
-    LocalStore::open(dir, &mut |_| ControlFlow::Break(())).unwrap()
+    LocalStore::open(Arc::new(RealDisk), dir, &mut |_| ControlFlow::Break(())).unwrap()
 }
 
 fn id(start_us: i64, key: &str) -> GroupId {
@@ -64,7 +66,7 @@ fn a_checkpoint_is_committed_from_the_note_on_until_it_is_pruned() {
 fn a_second_process_waits_and_gets_the_next_generation() {
     let dir = tempfile::tempdir().unwrap();
     let mut first = Some(open(dir.path()));
-    let second = LocalStore::open(dir.path(), &mut |holder| {
+    let second = LocalStore::open(Arc::new(RealDisk), dir.path(), &mut |holder| {
         assert!(holder.contains("pid "), "{holder}");
         first = None;
         ControlFlow::Continue(())
@@ -80,7 +82,7 @@ fn the_newest_checkpoint_is_the_latest() {
         publish(&store, checkpoint, &[]);
     }
     assert_eq!(store.latest().unwrap().unwrap().checkpoint, 11);
-    assert_eq!(latest_in(dir.path()).unwrap().unwrap(), manifest(11, 1));
+    assert_eq!(latest_in(&RealDisk, dir.path()).unwrap().unwrap(), manifest(11, 1));
 }
 
 #[test]
@@ -243,7 +245,7 @@ fn leftovers_of_a_dead_process_are_harmless_and_pruned() {
 fn a_folder_with_the_last_possible_generation_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join(format!("generation-{}", u64::MAX)), "").unwrap();
-    let error = LocalStore::open(dir.path(), &mut |_| ControlFlow::Break(())).unwrap_err();
+    let error = LocalStore::open(Arc::new(RealDisk), dir.path(), &mut |_| ControlFlow::Break(())).unwrap_err();
     assert_eq!(error.class(), Class::Corrupt);
 }
 
@@ -251,7 +253,8 @@ fn a_folder_with_the_last_possible_generation_is_an_error() {
 fn a_folder_that_cannot_be_made_is_unavailable() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("file"), "").unwrap();
-    let error = LocalStore::open(&dir.path().join("file/below"), &mut |_| ControlFlow::Break(())).unwrap_err();
+    let error = LocalStore::open(Arc::new(RealDisk), &dir.path().join("file/below"), &mut |_| ControlFlow::Break(()))
+        .unwrap_err();
     assert_eq!(error.class(), Class::Unavailable);
 }
 

@@ -1,0 +1,101 @@
+//! Deliberate bugs, one at a time, which tests switch on to show that the simulation would find them.
+//!
+//! Without the feature `testing` none can be on, and what asks for one is compiled away.
+
+/// A bug that somebody could make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutation {
+    /// A cut's next offsets are one too high.
+    NextOffsetTooHigh,
+    /// Too late or not is judged by the partition that is furthest ahead.
+    LateByTheFastest,
+    /// Windows are closed while a cut is under way.
+    CloseWhileCutting,
+    /// Rows from behind a barrier are counted before the cut.
+    BarrierIgnored,
+    /// A group that is gone is not noted for the next cut.
+    ReleaseForgotten,
+    /// A session that began earlier than the last cut knew leaves its old entry there.
+    OldStartKept,
+    /// Windows are closed before the rows that are on their way were received.
+    CloseBeforeReceiving,
+    /// Files get their final names before the manifest exists.
+    CommitBeforePublish,
+    /// Files are not synced before the manifest names them.
+    FilesNotSynced,
+    /// Folders of files are not synced before the manifest names what is in them.
+    FoldersNotSynced,
+    /// Staged names are removed before the final ones are durable.
+    FinalNamesNotSynced,
+    /// The checkpoint folder is not synced.
+    ManifestNotSynced,
+    /// What a checkpoint file holds is not synced before it gets its name.
+    ContentsNotSynced,
+    /// A manifest is written over one of the same number.
+    PublishOverExisting,
+    /// The newest generation is not looked at.
+    GenerationIgnored,
+    /// Segments that the newest manifest needs are removed.
+    NewestPruned,
+    /// The watermark of every partition is restored as that of the furthest.
+    WatermarkTooHigh,
+    /// What was closed up to is forgotten by a restart.
+    ClosedForgotten,
+    /// Recovery leaves files that were open at the checkpoint.
+    OpenFilesForgotten,
+}
+
+impl Mutation {
+    /// All of them.
+    pub const ALL: [Self; 19] = [
+        Self::NextOffsetTooHigh,
+        Self::LateByTheFastest,
+        Self::CloseWhileCutting,
+        Self::BarrierIgnored,
+        Self::ReleaseForgotten,
+        Self::OldStartKept,
+        Self::CloseBeforeReceiving,
+        Self::CommitBeforePublish,
+        Self::FilesNotSynced,
+        Self::FoldersNotSynced,
+        Self::FinalNamesNotSynced,
+        Self::ManifestNotSynced,
+        Self::ContentsNotSynced,
+        Self::PublishOverExisting,
+        Self::GenerationIgnored,
+        Self::NewestPruned,
+        Self::WatermarkTooHigh,
+        Self::ClosedForgotten,
+        Self::OpenFilesForgotten,
+    ];
+}
+
+#[cfg(feature = "testing")]
+mod switch {
+    use super::Mutation;
+    use std::cell::Cell;
+
+    thread_local! {
+        static ON: Cell<Option<Mutation>> = const { Cell::new(None) };
+    }
+
+    /// Whether this bug is on.
+    pub fn on(mutation: Mutation) -> bool {
+        ON.get() == Some(mutation)
+    }
+
+    /// Switches one bug on for this thread, or all off.
+    pub fn switch(mutation: Option<Mutation>) {
+        ON.set(mutation);
+    }
+}
+
+#[cfg(feature = "testing")]
+pub use switch::{on, switch};
+
+/// Whether this bug is on: never.
+#[cfg(not(feature = "testing"))]
+#[inline]
+pub const fn on(_: Mutation) -> bool {
+    false
+}

@@ -1,0 +1,161 @@
+//! The checkpoint protocol: what makes the cuts of all workers one checkpoint, in the order that a crash cannot break.
+//!
+//! ```text
+//! sync staged files ─▶ write state ─▶ publish the manifest ─▶ give files their names ─▶ note that ─▶ prune
+//!                                            └ from here on the checkpoint exists: recovery does the rest
+//! ```
+//! No threads, no clock and no Kafka: the coordinator runs these steps beside the workers, the simulation runs them
+//! with the world ending at any of them.
+
+use crate::accounting::Totals;
+use crate::disk::Disk;
+use crate::driver::Failure;
+use crate::mutation::{self, Mutation};
+use crate::sink::{self, SinkCut};
+use crate::store::{FORMAT, LocalStore, Manifest, PartitionState, SegmentRef};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use wasmill_pipeline::checkpoint::{Cut, PartitionCut};
+use wasmill_pipeline::error::Class;
+use wasmill_pipeline::time::NOTHING_SEEN;
+
+/// How many checkpoints are kept: the newest, and the one before for a person who wants to look.
+const KEPT_CHECKPOINTS: usize = 2;
+
+/// Whose checkpoints these are: what every manifest of an attempt says.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// The isolated run, if it is one.
+    pub run: Option<String>,
+    /// What makes state incompatible.
+    pub fingerprint: String,
+    /// The topic read.
+    pub topic: String,
+    /// The aggregates' names, in their order.
+    pub aggregates: Vec<String>,
+    /// Digest of each plugin, by its name.
+    pub plugins: BTreeMap<String, String>,
+}
+
+/// A consistent cut through all workers, before it is a checkpoint.
+#[derive(Debug)]
+pub struct WholeCut {
+    /// The workers' parts.
+    pub cuts: Vec<Cut>,
+    /// Their files.
+    pub files: SinkCut,
+    /// The partitions that are idle.
+    pub idle: BTreeSet<i32>,
+    /// Records that the broker had removed before they were read, since the attempt began.
+    pub lost_records: u64,
+    /// When it is made, µs since the Unix epoch.
+    pub made_at_us: i64,
+}
+
+/// A checkpoint that is complete.
+#[derive(Debug)]
+pub struct Made {
+    /// Its number.
+    pub number: u64,
+    /// What was counted up to it.
+    pub totals: Totals,
+    /// State bytes it wrote.
+    pub bytes: u64,
+    /// The next offset of each partition.
+    pub offsets: Vec<(i32, i64)>,
+}
+
+/// One attempt's checkpoints, one after the other.
+pub struct Checkpointer {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) store: LocalStore,
+    pub(crate) output_root: PathBuf,
+    pub(crate) identity: Identity,
+    /// What earlier attempts and runs counted.
+    pub(crate) base: Totals,
+    /// Oldest first.
+    pub(crate) segments: Vec<SegmentRef>,
+    /// The last checkpoint.
+    pub(crate) checkpoint: u64,
+    /// The watermark up to which windows were closed: rows for them are too late for ever.
+    pub(crate) closed_up_to_us: i64,
+}
+
+impl Checkpointer {
+    /// The last checkpoint's number; 0 before the first.
+    pub fn checkpoint(&self) -> u64 {
+        self.checkpoint
+    }
+
+    /// Makes a cut the next checkpoint.
+    ///
+    /// # Errors
+    /// What the store or the outputs say. The attempt is over then: whether the checkpoint exists, the next one sees.
+    pub fn publish(&mut self, whole: WholeCut) -> Result<Made, Failure> {
+        let WholeCut { cuts, files, idle, lost_records, made_at_us } = whole;
+        let number = self.checkpoint + 1;
+        sink::sync(self.disk.as_ref(), &self.output_root, &files)?;
+        let mut totals = self.base.clone();
+        totals.add(&self.identity.aggregates, &cuts, lost_records);
+        self.closed_up_to_us = cuts.iter().map(|cut| cut.closed_up_to_us).fold(self.closed_up_to_us, i64::max);
+        let partitions = partition_states(&cuts, &idle);
+        let bytes = self.write_state(number, cuts)?;
+        if mutation::on(Mutation::CommitBeforePublish) {
+            sink::commit(self.disk.as_ref(), &self.output_root, &files.finished)?;
+        }
+        let json = |value: Result<serde_json::Value, serde_json::Error>| value.map_err(|e| Failure::new(Class::Bug, e));
+        let manifest = Manifest {
+            format: FORMAT,
+            checkpoint: number,
+            generation: self.store.generation(),
+            pipeline: self.identity.pipeline.clone(),
+            fingerprint: self.identity.fingerprint.clone(),
+            topic: self.identity.topic.clone(),
+            run: self.identity.run.clone(),
+            created_at_us: made_at_us,
+            watermark_us: (self.closed_up_to_us != NOTHING_SEEN).then_some(self.closed_up_to_us),
+            partitions,
+            plugins: self.identity.plugins.clone(),
+            counters: totals.to_counters(),
+            segments: self.segments.clone(),
+            files: json(serde_json::to_value(&files.finished))?,
+            open_files: json(serde_json::to_value(&files.open))?,
+        };
+        self.store.publish(&manifest)?;
+        self.checkpoint = number;
+        sink::commit(self.disk.as_ref(), &self.output_root, &files.finished)?;
+        self.store.note_committed(number)?;
+        self.store.prune(KEPT_CHECKPOINTS)?;
+        let offsets = manifest.partitions.iter().map(|p| (p.partition, p.next_offset)).collect();
+        Ok(Made { number, totals, bytes, offsets })
+    }
+
+    /// Writes what changed in the state, and gives how many bytes that took.
+    fn write_state(&mut self, number: u64, cuts: Vec<Cut>) -> Result<u64, Failure> {
+        let live: u64 = cuts.iter().flat_map(|cut| &cut.open_groups).sum();
+        let deltas: Vec<_> = cuts.into_iter().flat_map(|cut| cut.deltas).filter(|d| !d.is_empty()).collect();
+        if deltas.is_empty() {
+            return Ok(0);
+        }
+        let segment = self.store.write_segment(number, &deltas)?;
+        let bytes = segment.bytes;
+        self.segments.push(segment);
+        self.store.compact(number, &mut self.segments, live)?;
+        Ok(bytes)
+    }
+}
+
+fn partition_states(cuts: &[Cut], idle: &BTreeSet<i32>) -> Vec<PartitionState> {
+    let state = |p: &PartitionCut| PartitionState {
+        partition: p.partition,
+        next_offset: p.next_offset,
+        watermark_us: (p.watermark_us != NOTHING_SEEN).then_some(p.watermark_us),
+        idle: idle.contains(&p.partition),
+    };
+    let mut states: Vec<_> = cuts.iter().flat_map(|cut| &cut.partitions).map(state).collect();
+    states.sort_unstable_by_key(|state| state.partition);
+    states
+}

@@ -1,0 +1,132 @@
+//! Recovery: from the last checkpoint's manifest to files as it promised them, and to where everything begins again.
+//!
+//! Like the checkpoint protocol this knows no threads, no clock and no Kafka.
+
+use crate::accounting::Totals;
+use crate::checkpointer::{Checkpointer, Identity};
+use crate::disk::Disk;
+use crate::driver::Failure;
+use crate::mutation::{self, Mutation};
+use crate::sink::{self, OpenFile, StagedFile};
+use crate::store::{self, LocalStore, Manifest};
+use anyhow::anyhow;
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use wasmill_pipeline::error::Class;
+use wasmill_pipeline::state::delta::StateDelta;
+use wasmill_pipeline::time::NOTHING_SEEN;
+use wasmill_pipeline::time::watermark::Watermarks;
+
+/// Completes what the last checkpoint promised, and removes the staged files of `run` that no checkpoint knows; gives
+/// how many these were.
+///
+/// # Errors
+/// What the outputs say; `Corrupt` where the manifest's lists of files cannot be read.
+pub fn recover_files(
+    disk: &dyn Disk,
+    root: &Path,
+    run: &str,
+    store: &LocalStore,
+    manifest: Option<&Manifest>,
+) -> Result<u64, Failure> {
+    sink::make_root(disk, root)?;
+    // What was recovered before is the readers' since, who may have moved it.
+    if let Some(manifest) = manifest
+        && !store.is_recovered(manifest.checkpoint)?
+    {
+        let mut finished: Vec<StagedFile> = files(manifest, "files", &manifest.files)?;
+        if store.is_committed(manifest.checkpoint)? {
+            finished.clear();
+        }
+        let mut open: Vec<OpenFile> = files(manifest, "open files", &manifest.open_files)?;
+        if mutation::on(Mutation::OpenFilesForgotten) {
+            open.clear();
+        }
+        sink::recover(disk, root, &finished, &open)?;
+        store.note_recovered(manifest.checkpoint)?;
+    }
+    Ok(sink::sweep(disk, root, run, &HashSet::new())?)
+}
+
+fn files<T: serde::de::DeserializeOwned>(
+    manifest: &Manifest,
+    what: &str,
+    list: &serde_json::Value,
+) -> Result<Vec<T>, Failure> {
+    serde_json::from_value(list.clone()).map_err(|error| {
+        let checkpoint = manifest.checkpoint;
+        let error = anyhow!("{what} of the checkpoint cannot be read checkpoint={checkpoint}: {error}");
+        Failure::new(Class::Corrupt, error)
+    })
+}
+
+/// Where an attempt begins.
+#[derive(Debug)]
+pub struct Beginning {
+    /// Per partition: the next offset and the watermark.
+    pub partitions: BTreeMap<i32, (i64, i64)>,
+    /// The watermark up to which windows were closed.
+    pub closed_up_to_us: i64,
+    /// The last checkpoint, unless there is none.
+    pub manifest: Option<Manifest>,
+}
+
+impl Beginning {
+    /// At this checkpoint.
+    pub fn of(manifest: Option<Manifest>) -> Self {
+        let mut closed_up_to_us = manifest.as_ref().and_then(|m| m.watermark_us).unwrap_or(NOTHING_SEEN);
+        let states = || manifest.iter().flat_map(|m| &m.partitions);
+        if mutation::on(Mutation::WatermarkTooHigh) {
+            closed_up_to_us = states().filter_map(|p| p.watermark_us).fold(closed_up_to_us, i64::max);
+        }
+        if mutation::on(Mutation::ClosedForgotten) {
+            closed_up_to_us = NOTHING_SEEN;
+        }
+        // What an idle partition missed is closed: its next rows are judged by that.
+        let watermark = |own: Option<i64>| own.unwrap_or(NOTHING_SEEN).max(closed_up_to_us);
+        let partitions = states().map(|p| (p.partition, (p.next_offset, watermark(p.watermark_us)))).collect();
+        Self { partitions, closed_up_to_us, manifest }
+    }
+
+    /// Takes in a partition that the checkpoint does not know.
+    pub fn add(&mut self, partition: i32, next_offset: i64) {
+        self.partitions.insert(partition, (next_offset, self.closed_up_to_us));
+    }
+
+    /// The watermarks of all partitions, none of them idle.
+    pub fn watermarks(&self) -> Watermarks {
+        let mut watermarks = Watermarks::starting_at(self.closed_up_to_us);
+        for (&partition, &(_, watermark)) in &self.partitions {
+            watermarks.assign(partition, watermark, false);
+        }
+        watermarks
+    }
+
+    /// The open state.
+    ///
+    /// # Errors
+    /// See [`LocalStore::load`].
+    pub fn states(&self, store: &LocalStore) -> Result<Vec<StateDelta>, store::Error> {
+        self.manifest.as_ref().map_or(Ok(Vec::new()), |manifest| store.load(&manifest.segments))
+    }
+
+    /// What was counted before.
+    pub fn totals(&self) -> Totals {
+        self.manifest.as_ref().map(|manifest| Totals::from_counters(&manifest.counters)).unwrap_or_default()
+    }
+
+    /// What makes the checkpoints from here on.
+    pub fn checkpointer(
+        self,
+        disk: Arc<dyn Disk>,
+        store: LocalStore,
+        output_root: PathBuf,
+        identity: Identity,
+    ) -> Checkpointer {
+        let base = self.totals();
+        let (checkpoint, segments) = self.manifest.map_or((0, Vec::new()), |m| (m.checkpoint, m.segments));
+        let closed_up_to_us = self.closed_up_to_us;
+        Checkpointer { disk, store, output_root, identity, base, segments, checkpoint, closed_up_to_us }
+    }
+}

@@ -1,0 +1,189 @@
+//! Whether what readers find is what the topic says.
+
+use crate::disk::SimDisk;
+use crate::world::{CHECKPOINTS, OUTPUT, World};
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Int32Type, Int64Type, TimestampMicrosecondType};
+use arrow_array::{Array, RecordBatch};
+use arrow_schema::DataType;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use wasmill::store::latest_in;
+use wasmill_pipeline::spec::Window;
+use wasmill_pipeline::testing::{Expected, Row, expected, expected_but_for};
+
+/// Compares all committed rows with the oracle.
+///
+/// # Errors
+/// What differs.
+pub(crate) fn judge(world: &World, disk: &SimDisk) -> Result<(), String> {
+    let found = committed(world)?;
+    let (time, aggregates) = (&world.spec.time, &world.spec.aggregates);
+    let mut wanted = expected(&world.topic, time, aggregates);
+    if world.rules.timed {
+        // What else is too late depends on when partitions were idle; the rest follows from what was.
+        for (at_least, late) in wanted.late.iter().zip(&found.late) {
+            let found: BTreeSet<_> = late.iter().collect();
+            same("late rows", &at_least.iter().filter(|row| !found.contains(row)).collect::<Vec<_>>(), &Vec::new())?;
+        }
+        wanted = expected_but_for(&world.topic, time, aggregates, &found.late);
+    }
+    same("events", &wanted.raw, &found.raw)?;
+    same("dead letters", &wanted.dead_letters, &found.dead_letters)?;
+    for (index, aggregate) in aggregates.iter().enumerate() {
+        let name = &aggregate.name;
+        same(&format!("late rows of {name}"), &wanted.late[index], &found.late[index])?;
+        if world.rules.timed
+            && let Window::Sliding { size_us, slide_us, .. } = aggregate.window
+        {
+            let missed = late_windows(disk, name)?;
+            let rows = wanted.raw.len() - wanted.late[index].len();
+            sliding(&wanted.rows[index], &found.rows[index], rows as i64 * (size_us / slide_us) - missed)?;
+        } else {
+            same(&format!("rows of {name}"), &wanted.rows[index], &found.rows[index])?;
+        }
+    }
+    Ok(())
+}
+
+/// Windows of which rows may have missed some: none is there twice, none has more than all rows, and the books close.
+fn sliding(most: &[Row], found: &[Row], counted: i64) -> Result<(), String> {
+    let most: BTreeMap<_, _> = most.iter().map(|row| ((row.0, &row.2), row.3)).collect();
+    let mut seen = BTreeSet::new();
+    for row in found {
+        let group = (row.0, &row.2);
+        if !seen.insert(group) || most.get(&group).is_none_or(|&most| row.3 > most) {
+            return Err(format!("a sliding window is there twice, or with rows of no record: {row:?}"));
+        }
+    }
+    same("sliding counts", &[counted], &[found.iter().map(|row| row.3).sum()])
+}
+
+fn late_windows(disk: &SimDisk, name: &str) -> Result<i64, String> {
+    let manifest = latest_in(disk, Path::new(CHECKPOINTS)).map_err(|error| error.to_string())?;
+    let counters = manifest.ok_or("there is no checkpoint at the end")?.counters;
+    Ok(counters.get(&format!("late_windows.{name}")).copied().unwrap_or(0) as i64)
+}
+
+fn same<T: PartialEq + std::fmt::Debug + Ord>(what: &str, wanted: &[T], found: &[T]) -> Result<(), String> {
+    if wanted == found {
+        return Ok(());
+    }
+    let missing = difference(wanted, found);
+    let added = difference(found, wanted);
+    Err(format!("{what}: missing {missing:?}, too many {added:?}"))
+}
+
+/// What is more often in one than in the other; both are sorted.
+fn difference<'a, T: PartialEq + Ord>(one: &'a [T], other: &[T]) -> Vec<&'a T> {
+    let mut other = other.iter().peekable();
+    let mut more = Vec::new();
+    for item in one {
+        while other.next_if(|next| *next < item).is_some() {}
+        if other.next_if(|next| *next == item).is_none() {
+            more.push(item);
+        }
+    }
+    more
+}
+
+/// All rows that readers found, sorted.
+fn committed(world: &World) -> Result<Expected, String> {
+    let aggregates = &world.spec.aggregates;
+    let count = aggregates.len();
+    let mut found = Expected { rows: vec![vec![]; count], late: vec![vec![]; count], ..Expected::default() };
+    let mut files = world.platter.files(Path::new(OUTPUT));
+    files.extend(world.now().taken.iter().cloned());
+    for (path, bytes) in files {
+        let below = path.strip_prefix(OUTPUT).expect("it is an output");
+        if below.starts_with("_staging") {
+            continue;
+        }
+        let origins = || {
+            Ok::<_, String>(
+                table(&path, &bytes, &["partition", "offset"])?
+                    .into_iter()
+                    .map(|row| (row.number(0) as i32, row.number(1))),
+            )
+        };
+        if below.starts_with("events_raw") {
+            let rows = table(&path, &bytes, &["partition", "offset", "event_ts"])?;
+            found.raw.extend(rows.iter().map(|row| (row.number(0) as i32, row.number(1), row.number(2))));
+        } else if below.starts_with("_dead_letters") {
+            found.dead_letters.extend(origins()?);
+        } else if let Some(index) = aggregates.iter().position(|a| below.starts_with(Path::new("_late").join(&a.name)))
+        {
+            found.late[index].extend(origins()?);
+        } else if let Some(index) = aggregates.iter().position(|a| below.starts_with(&a.name)) {
+            let (start, end) = match aggregates[index].window {
+                Window::Session { .. } => ("session_start", "session_end"),
+                _ => ("window_start", "window_end"),
+            };
+            let rows = table(&path, &bytes, &[start, end, "user", "events", "total"])?;
+            found.rows[index].extend(
+                rows.iter().map(|row| (row.number(0), row.number(1), row.0[2].clone(), row.number(3), row.number(4))),
+            );
+        } else {
+            return Err(format!("a file of no output: {}", path.display()));
+        }
+    }
+    found.raw.sort_unstable();
+    found.dead_letters.sort_unstable();
+    found.rows.iter_mut().for_each(|rows| rows.sort());
+    found.late.iter_mut().for_each(|late| late.sort_unstable());
+    Ok(found)
+}
+
+/// Some cells of a row as text; times are µs since the Unix epoch.
+struct Cells(Vec<String>);
+
+impl Cells {
+    fn number(&self, column: usize) -> i64 {
+        self.0[column].parse().expect("the column holds numbers")
+    }
+}
+
+/// These columns of a file.
+fn table(path: &PathBuf, bytes: &[u8], columns: &[&str]) -> Result<Vec<Cells>, String> {
+    let broken = |error: &dyn std::fmt::Display| format!("a reader cannot read {}: {error}", path.display());
+    if path.extension().is_some_and(|extension| extension == "parquet") {
+        let bytes = bytes::Bytes::copy_from_slice(bytes);
+        let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).and_then(|builder| builder.build());
+        let batches = reader.map_err(|error| broken(&error))?;
+        let mut rows = Vec::new();
+        for batch in batches {
+            let batch = batch.map_err(|error| broken(&error))?;
+            rows.extend((0..batch.num_rows()).map(|row| Cells(columns.iter().map(|c| cell(&batch, c, row)).collect())));
+        }
+        return Ok(rows);
+    }
+    let mut reader = csv::Reader::from_reader(bytes);
+    let header = reader.headers().map_err(|error| broken(&error))?.clone();
+    let at = |name: &&str| header.iter().position(|column| column == *name).ok_or_else(|| broken(name));
+    let places: Vec<usize> = columns.iter().map(at).collect::<Result<_, _>>()?;
+    let mut rows = Vec::new();
+    for record in reader.records() {
+        let record = record.map_err(|error| broken(&error))?;
+        rows.push(Cells(places.iter().map(|&place| plain(&record[place])).collect()));
+    }
+    Ok(rows)
+}
+
+/// A time as µs since the Unix epoch, anything else as it is.
+fn plain(cell: &str) -> String {
+    match chrono::DateTime::parse_from_rfc3339(cell) {
+        Ok(time) => time.timestamp_micros().to_string(),
+        Err(_) => cell.to_owned(),
+    }
+}
+
+fn cell(batch: &RecordBatch, column: &str, row: usize) -> String {
+    let column = &batch[column];
+    match column.data_type() {
+        DataType::Int32 => column.as_primitive::<Int32Type>().value(row).to_string(),
+        DataType::Int64 => column.as_primitive::<Int64Type>().value(row).to_string(),
+        DataType::Timestamp(..) => column.as_primitive::<TimestampMicrosecondType>().value(row).to_string(),
+        _ => column.as_string::<i32>().value(row).to_owned(),
+    }
+}

@@ -1,0 +1,493 @@
+//! One process of the world: attempts from the last checkpoint on, each a pipeline with real writers, the real store
+//! and the real checkpoint protocol, until it stops, is fenced off or dies.
+
+use crate::disk::{Death, SimDisk, Trouble};
+use crate::plugins::Trapping;
+use crate::random::Random;
+use crate::turns::Turns;
+use crate::world::{CHECKPOINTS, OUTPUT, World};
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+use wasmill::checkpointer::{Checkpointer, WholeCut};
+use wasmill::coordinator::worker_of;
+use wasmill::disk::Disk;
+use wasmill::driver::Failure;
+use wasmill::recovery::{Beginning, recover_files};
+use wasmill::sink::{FileNaming, SinkCut, Writers, dead_letter_batch};
+use wasmill::store::LocalStore;
+use wasmill_pipeline::checkpoint::Cut;
+use wasmill_pipeline::error::Class;
+use wasmill_pipeline::pipeline::{Pipeline, Written};
+use wasmill_pipeline::plugin::Aggregate;
+use wasmill_pipeline::testing::{TestParser, raw_batch};
+use wasmill_pipeline::worker::{Effect, Worker};
+
+/// What makes this pipeline's file names unlike others'.
+const RUN: &str = "simulated";
+
+/// Calls to plugins that no history makes.
+const NEVER: usize = usize::MAX / 2;
+
+/// Why an attempt ended before its time.
+pub(crate) enum Broken {
+    /// As attempts may.
+    Failed(Failure),
+    /// A promise was broken.
+    Promise(String),
+}
+
+impl<E: Into<Failure>> From<E> for Broken {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// One process.
+pub(crate) struct Process<'w> {
+    world: &'w World,
+    turns: Arc<Turns>,
+    seat: usize,
+    disk: SimDisk,
+    random: Random,
+    troubled: bool,
+}
+
+impl<'w> Process<'w> {
+    /// A process to which anything may happen.
+    pub(crate) fn new(world: &'w World, turns: &Arc<Turns>, seat: usize, random: &mut Random) -> Self {
+        let death = if random.percent(50) { Death::Kill } else { Death::PowerLoss };
+        let end =
+            random.percent(world.rules.deadly).then(|| (random.below([40, 150, 600][random.clone().below(3)]), death));
+        let disk = SimDisk::new(&world.platter, turns, seat, random.fork(), end);
+        let troubled = random.percent(world.rules.troubled);
+        world.tell(format_args!("process {} begins", disk.process()));
+        Self { world, turns: turns.clone(), seat, disk, random: random.fork(), troubled }
+    }
+
+    /// A process to which nothing happens.
+    pub(crate) fn lucky(world: &'w World, random: &mut Random) -> Self {
+        let turns = Arc::new(Turns::new(1));
+        let disk = SimDisk::new(&world.platter, &turns, 0, random.fork(), None);
+        world.tell(format_args!("process {} begins, the last", disk.process()));
+        Self { world, turns, seat: 0, disk, random: random.fork(), troubled: false }
+    }
+
+    /// Its way to the disk.
+    pub(crate) fn disk(&self) -> SimDisk {
+        self.disk.clone()
+    }
+
+    /// Works until it ends in some way, or the world does.
+    ///
+    /// # Errors
+    /// A promise that was broken.
+    pub(crate) fn live(mut self) -> Result<(), String> {
+        while self.world.now().steps > 0 {
+            self.take_step();
+            let ended = self.attempt();
+            if self.disk.is_dead() {
+                return Ok(());
+            }
+            match ended {
+                Ok(()) => return Ok(()),
+                Err(Broken::Promise(what)) => return Err(what),
+                Err(Broken::Failed(failure)) => {
+                    self.world.tell(format_args!("{} fails: {:#}", self.disk.process(), failure.error));
+                    match failure.class {
+                        Class::Unavailable | Class::Plugin => {}
+                        Class::Fenced => return Ok(()),
+                        // It lost its place without knowing, and another works on its files.
+                        _ if self.world.rules.processes > 1 => return Ok(()),
+                        _ => return Err(format!("{:?}: {:#}", failure.class, failure.error)),
+                    }
+                }
+            }
+        }
+        // The world's end comes as a kill, or as loss of power.
+        let death = if self.random.percent(50) { Death::Kill } else { Death::PowerLoss };
+        self.disk.die(death);
+        Ok(())
+    }
+
+    /// Reads all there is, closes everything and stops; then another start must change nothing.
+    ///
+    /// # Errors
+    /// A promise that was broken, or what keeps it from finishing.
+    pub(crate) fn finish(mut self) -> Result<(), String> {
+        let told = |broken: Broken| match broken {
+            Broken::Promise(what) => what,
+            Broken::Failed(failure) => format!("the last process fails: {:?}: {:#}", failure.class, failure.error),
+        };
+        let mut attempt = self.start().map_err(told)?;
+        attempt.read_all().and_then(|()| attempt.drain()).and_then(|()| attempt.stop()).map_err(told)?;
+        drop(attempt);
+        self.start().map(drop).map_err(told)
+    }
+
+    /// A step of the world: others may have their turn.
+    fn take_step(&mut self) {
+        let mut now = self.world.now();
+        now.steps = now.steps.saturating_sub(1);
+        drop(now);
+        if self.random.percent(20) {
+            self.turns.pass(self.seat);
+        }
+    }
+
+    fn attempt(&mut self) -> Result<(), Broken> {
+        if self.troubled && self.random.percent(30) {
+            self.make_trouble();
+        }
+        let mut attempt = self.start()?;
+        while attempt.process.world.now().steps > 0 {
+            attempt.process.take_step();
+            if attempt.process.disk.is_dead() || attempt.step()?.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn make_trouble(&mut self) {
+        let trouble = [Trouble::Full, Trouble::ReadOnly, Trouble::SyncFails][self.random.below(3)];
+        let operations = self.random.between(1, 6);
+        self.world.tell(format_args!("{trouble:?} for {operations} operations"));
+        self.world.platter.trouble(trouble, operations);
+    }
+
+    /// From the last checkpoint to workers that are ready.
+    fn start(&mut self) -> Result<Attempt<'_, 'w>, Broken> {
+        let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
+        let (root, world) = (Path::new(OUTPUT), self.world);
+        let store = LocalStore::open(disk.clone(), Path::new(CHECKPOINTS), &mut |_| ControlFlow::Break(()))?;
+        let manifest = store.latest()?;
+        recover_files(disk.as_ref(), root, RUN, &store, manifest.as_ref())?;
+        let mut beginning = Beginning::of(manifest);
+        for (partition, &there) in (0..).zip(&world.now().there) {
+            if there > 0 && !beginning.partitions.contains_key(&partition) {
+                beginning.add(partition, 0);
+            }
+        }
+        let states = beginning.states(&store)?;
+        let workers = self.random.between(1, 3);
+        let plan = world.plan(workers);
+        let calls = if self.troubled && self.random.percent(50) { self.random.below(150) } else { NEVER };
+        let calls = Arc::new(AtomicUsize::new(calls));
+        let aggregate = |_| Box::new(Trapping::new(calls.clone())) as Box<dyn Aggregate>;
+        let mut machines = Vec::new();
+        let mut writers = Vec::new();
+        for number in 0..workers {
+            let aggregates = plan.aggregates.iter().map(aggregate).collect();
+            let mut machine = Worker::new(plan.clone(), number, Box::new(TestParser::default()), aggregates);
+            for (&partition, &(offset, watermark)) in &beginning.partitions {
+                if worker_of(partition, workers) == number {
+                    machine.assign(partition, offset, watermark);
+                }
+            }
+            machine.restore(&states)?;
+            machines.push(machine);
+            let naming = FileNaming { run: RUN.into(), generation: store.generation(), worker: number };
+            writers.push(Writers::new(disk.clone(), &world.outputs, root, naming, &[])?);
+        }
+        world.tell(format_args!("{} works with {workers} from {:?}", self.disk.process(), beginning.partitions));
+        let mut attempt = Attempt {
+            pipeline: Pipeline::new(machines, beginning.watermarks()),
+            writers,
+            next: beginning.partitions.iter().map(|(&p, &(offset, _))| (p, offset as usize)).collect(),
+            checkpointer: beginning.checkpointer(disk, store, root.to_owned(), world.identity()),
+            workers,
+            parts: None,
+            process: self,
+        };
+        if attempt.checkpointer.checkpoint() == 0 {
+            attempt.checkpoint(false)?;
+        }
+        Ok(attempt)
+    }
+}
+
+/// One attempt: from the last checkpoint until the end or a failure.
+struct Attempt<'p, 'w> {
+    process: &'p mut Process<'w>,
+    pipeline: Pipeline,
+    writers: Vec<Writers>,
+    checkpointer: Checkpointer,
+    /// What is read next, by partition.
+    next: BTreeMap<i32, usize>,
+    workers: usize,
+    /// The parts of the cut under way.
+    parts: Option<BTreeMap<usize, (Cut, SinkCut)>>,
+}
+
+impl Attempt<'_, '_> {
+    /// One thing that happens.
+    fn step(&mut self) -> Result<ControlFlow<()>, Broken> {
+        let timed = self.process.world.rules.timed;
+        let worker = self.any_worker();
+        let mut written = Vec::new();
+        match self.random().below(100) {
+            0..28 => self.read(8)?,
+            28..43 => drop(self.pipeline.deliver(worker, &mut written)?),
+            43..55 => self.pipeline.close(worker, &mut written)?,
+            55..61 if self.parts.is_none() => {
+                self.tell("a cut begins");
+                self.pipeline.next_cut();
+                self.parts = Some(BTreeMap::new());
+            }
+            61..71 if self.parts.is_some() => self.pipeline.begin_cut(worker, &mut written),
+            71..81 => self.finish_cut(worker, false)?,
+            81..84 => self.publish_if_whole()?,
+            84..88 => self.let_time_pass(),
+            88..93 => self.grow(),
+            93 => return self.duplicate().map(ControlFlow::Continue),
+            94 if timed => self.note_idle(),
+            95 if self.process.troubled => self.process.make_trouble(),
+            96 if self.process.world.rules.taken => self.take_files(),
+            97 if self.random().percent(30) => {
+                self.stop()?;
+                return Ok(ControlFlow::Break(()));
+            }
+            98 if timed && self.random().percent(30) => {
+                self.drain()?;
+                self.stop()?;
+                return Ok(ControlFlow::Break(()));
+            }
+            99 if self.random().percent(30) => {
+                let death = if self.random().percent(50) { Death::Kill } else { Death::PowerLoss };
+                self.process.disk.die(death);
+                return Ok(ControlFlow::Break(()));
+            }
+            _ => {}
+        }
+        self.write(written)?;
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn random(&mut self) -> &mut Random {
+        &mut self.process.random
+    }
+
+    fn any_worker(&mut self) -> usize {
+        self.process.random.below(self.workers)
+    }
+
+    fn tell(&self, what: &str) {
+        self.process.world.tell(format_args!("{}: {what}", self.process.disk.process()));
+    }
+
+    /// Reads some records of some partition, unless its worker is cutting.
+    fn read(&mut self, most: usize) -> Result<(), Broken> {
+        let partitions: Vec<i32> = self.next.keys().copied().collect();
+        let count = self.random().between(1, most);
+        let Some(&partition) = self.random().pick(&partitions) else { return Ok(()) };
+        self.read_of(partition, count)
+    }
+
+    fn read_of(&mut self, partition: i32, count: usize) -> Result<(), Broken> {
+        let world = self.process.world;
+        let worker = worker_of(partition, self.workers);
+        let from = self.next[&partition];
+        let to = world.now().there[partition as usize].min(from + count);
+        if from >= to || self.pipeline.workers()[worker].is_cutting() {
+            return Ok(());
+        }
+        self.tell(&format!("reads {partition}@{from}..{to}"));
+        let raw = raw_batch(partition, from as i64, &world.topic[partition as usize][from..to]);
+        let mut written = Vec::new();
+        self.pipeline.read(worker, &raw, &mut written)?;
+        self.next.insert(partition, to);
+        self.write(written)
+    }
+
+    /// Writes what workers want written.
+    fn write(&mut self, written: Written) -> Result<(), Broken> {
+        let now = self.process.world.instant();
+        for (worker, effect) in written {
+            let writers = &mut self.writers[worker];
+            match effect {
+                Effect::Raw(rows) => writers.write(0, &rows, now)?,
+                Effect::DeadLetters(letters) => {
+                    writers.write(1, &dead_letter_batch("events", "digest", &letters), now)?
+                }
+                Effect::Closed(aggregate, rows) => writers.write(2 + 2 * aggregate, &rows, now)?,
+                Effect::Late(aggregate, rows) => writers.write(3 + 2 * aggregate, &rows, now)?,
+                Effect::Send(..) => return Err(Broken::Promise("the pipeline carries messages itself".into())),
+            }
+        }
+        Ok(())
+    }
+
+    /// A worker's part of the cut under way, if it is ready.
+    fn finish_cut(&mut self, worker: usize, last: bool) -> Result<(), Broken> {
+        let now = self.process.world.instant();
+        let Some(parts) = &mut self.parts else { return Ok(()) };
+        if let Some(cut) = self.pipeline.finish_cut(worker)? {
+            let files = self.writers[worker].cut(now, last)?;
+            parts.insert(worker, (cut, files));
+            self.tell(&format!("worker {worker} has cut"));
+        }
+        Ok(())
+    }
+
+    /// Makes the cut a checkpoint, once all parts are there.
+    fn publish_if_whole(&mut self) -> Result<(), Broken> {
+        if self.parts.as_ref().is_none_or(|parts| parts.len() < self.workers) {
+            return Ok(());
+        }
+        let mut whole = WholeCut {
+            cuts: Vec::new(),
+            files: SinkCut::default(),
+            idle: self.pipeline.watermarks().partitions().filter(|(_, mark)| mark.idle).map(|(p, _)| p).collect(),
+            lost_records: 0,
+            made_at_us: self.process.world.now().elapsed.as_micros() as i64,
+        };
+        for (cut, files) in self.parts.take().into_iter().flat_map(BTreeMap::into_values) {
+            whole.cuts.push(cut);
+            whole.files.extend(files);
+        }
+        let made = self.checkpointer.publish(whole)?;
+        self.tell(&format!("made checkpoint {} at {:?}", made.number, made.offsets));
+        let mistakes = made.totals.mistakes();
+        let read: i64 = made.offsets.iter().map(|&(_, offset)| offset).sum();
+        if !mistakes.is_empty() || made.totals.records != read as u64 {
+            let records = made.totals.records;
+            return Err(Broken::Promise(format!("the books do not close: {mistakes:?} records={records} read={read}")));
+        }
+        Ok(())
+    }
+
+    /// A checkpoint from beginning to end; a cut that is under way is finished first.
+    fn checkpoint(&mut self, last: bool) -> Result<(), Broken> {
+        while self.parts.is_some() {
+            self.advance_cut(false)?;
+        }
+        self.pipeline.next_cut();
+        self.parts = Some(BTreeMap::new());
+        while self.parts.is_some() {
+            self.advance_cut(last)?;
+        }
+        Ok(())
+    }
+
+    fn advance_cut(&mut self, last: bool) -> Result<(), Broken> {
+        for worker in 0..self.workers {
+            let mut written = Vec::new();
+            self.pipeline.begin_cut(worker, &mut written);
+            self.pipeline.deliver(worker, &mut written)?;
+            self.write(written)?;
+            self.finish_cut(worker, last)?;
+        }
+        self.publish_if_whole()
+    }
+
+    /// Stops as somebody asked for: with a last checkpoint that finishes all files.
+    fn stop(&mut self) -> Result<(), Broken> {
+        self.tell("stops");
+        self.checkpoint(true)
+    }
+
+    /// Closes everything that is open.
+    fn drain(&mut self) -> Result<(), Broken> {
+        self.tell("drains");
+        self.checkpoint(false)?;
+        let mut written = Vec::new();
+        self.pipeline.drain(&mut written)?;
+        self.write(written)
+    }
+
+    /// Reads all there is, in whatever order.
+    fn read_all(&mut self) -> Result<(), Broken> {
+        self.discover();
+        let world = self.process.world;
+        while self.next.iter().any(|(&p, &next)| next < world.topic[p as usize].len()) {
+            self.read(30)?;
+            if self.random().percent(30) {
+                let worker = self.any_worker();
+                let mut written = Vec::new();
+                self.pipeline.close(worker, &mut written)?;
+                self.write(written)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn let_time_pass(&mut self) {
+        let ms = self.random().below(40) as u64;
+        let world = self.process.world;
+        world.now().elapsed += Duration::from_millis(ms);
+        if world.rules.timed {
+            self.pipeline.watermarks().pass_idle_time(ms as i64);
+        }
+    }
+
+    /// More records come in, or a partition does.
+    fn grow(&mut self) {
+        let world = self.process.world;
+        let partition = self.random().below(world.topic.len());
+        let more = self.random().below(12);
+        let mut now = world.now();
+        now.there[partition] = world.topic[partition].len().min(now.there[partition] + more);
+        drop(now);
+        if world.rules.timed || self.random().percent(10) {
+            self.discover();
+        }
+    }
+
+    /// Takes partitions in that came since the attempt began.
+    fn discover(&mut self) {
+        let there = self.process.world.now().there.clone();
+        for (partition, there) in (0..).zip(there) {
+            if there > 0 && !self.next.contains_key(&partition) {
+                self.tell(&format!("discovers {partition}"));
+                self.pipeline.assign(worker_of(partition, self.workers), partition, 0);
+                self.next.insert(partition, 0);
+            }
+        }
+    }
+
+    /// Sets a partition idle that gave all it has.
+    fn note_idle(&mut self) {
+        let partitions: Vec<i32> = self.next.keys().copied().collect();
+        let Some(&partition) = self.random().pick(&partitions) else { return };
+        if self.next[&partition] == self.process.world.now().there[partition as usize] {
+            self.tell(&format!("{partition} is idle"));
+            self.pipeline.watermarks().set_idle(partition);
+        }
+    }
+
+    /// Records that were read come once more: they must be refused, and the attempt begins again.
+    fn duplicate(&mut self) -> Result<(), Broken> {
+        let partitions: Vec<i32> = self.next.keys().copied().collect();
+        let Some(&partition) = self.random().pick(&partitions) else { return Ok(()) };
+        let (next, worker) = (self.next[&partition], worker_of(partition, self.workers));
+        if next == 0 || self.pipeline.workers()[worker].is_cutting() {
+            return Ok(());
+        }
+        let from = self.random().below(next);
+        let raw = raw_batch(partition, from as i64, &self.process.world.topic[partition as usize][from..next]);
+        let mut written = Vec::new();
+        match self.pipeline.read(worker, &raw, &mut written) {
+            Err(error) if error.class() == Class::Bug && written.is_empty() => Ok(()),
+            _ => Err(Broken::Promise(format!("{partition}@{from} was read twice"))),
+        }
+    }
+
+    /// A reader takes a file that the newest checkpoint left to readers.
+    fn take_files(&mut self) {
+        let world = self.process.world;
+        let names = world.platter.files(Path::new(CHECKPOINTS));
+        let noted = |number: u64| names.iter().any(|(path, _)| path.ends_with(format!("committed-{number}")));
+        let known = world.log().checkpoints();
+        let theirs: Vec<_> =
+            known.into_iter().filter(|(number, _)| noted(*number)).flat_map(|(_, files)| files).collect();
+        let Some(path) = self.random().pick(&theirs).cloned() else { return };
+        if let Some(bytes) = world.platter.take(&path) {
+            world.tell(format_args!("a reader takes {}", path.display()));
+            world.now().taken.push((path, bytes));
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! What a seed makes: a topic, a disk, rules of the day; and what is known of the checkpoints that exist.
+
+use crate::disk::{Kind, Platter, Seen};
+use crate::random::Random;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+use wasmill::checkpointer::Identity;
+use wasmill::sink::{Format, OutputSpec, Roll, dead_letter_schema};
+use wasmill_pipeline::plan::Plan;
+use wasmill_pipeline::plugin::{Aggregate, Parser};
+use wasmill_pipeline::spec::{AggregateSpec, PipelineSpec, TimeSpec, Window};
+use wasmill_pipeline::testing::{CountAndSum, TestParser, TestRecord};
+
+/// Where outputs go.
+pub(crate) const OUTPUT: &str = "/data/output";
+
+/// Where checkpoints go.
+pub(crate) const CHECKPOINTS: &str = "/state/checkpoints";
+
+/// Records of each partition with their broker's times.
+pub(crate) type Topic = Vec<Vec<(TestRecord, i64)>>;
+
+/// One seed's world.
+pub(crate) struct World {
+    pub(crate) rules: Rules,
+    pub(crate) topic: Topic,
+    pub(crate) spec: PipelineSpec,
+    pub(crate) outputs: Arc<[OutputSpec]>,
+    pub(crate) platter: Arc<Platter>,
+    /// When the history began; time is counted from here.
+    began: Instant,
+    log: Arc<Log>,
+    now: Mutex<Now>,
+}
+
+/// What may happen in this history.
+#[derive(Clone, Debug)]
+pub(crate) struct Rules {
+    /// Idle partitions, partitions that come later and runs that end in between: what is too late depends on time then.
+    pub(crate) timed: bool,
+    /// How many processes fight for the checkpoint path.
+    pub(crate) processes: usize,
+    /// Steps until the end.
+    pub(crate) steps: usize,
+    /// In how many of a hundred lives something goes wrong with the disk, or with a plugin.
+    pub(crate) troubled: usize,
+    /// In how many of a hundred lives the process ends at an operation on the disk.
+    pub(crate) deadly: usize,
+    /// Readers take committed files away.
+    pub(crate) taken: bool,
+}
+
+/// How far the world has come.
+#[derive(Debug)]
+pub(crate) struct Now {
+    /// How many records of each partition there are by now; a partition with none is not there yet.
+    pub(crate) there: Vec<usize>,
+    /// Steps left.
+    pub(crate) steps: usize,
+    /// Virtual time since the beginning.
+    pub(crate) elapsed: Duration,
+    /// What readers took away.
+    pub(crate) taken: Vec<(PathBuf, Vec<u8>)>,
+}
+
+/// What the watch on the disk has seen.
+pub(crate) struct Log {
+    told: bool,
+    seen: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    /// The output files of each manifest that exists.
+    checkpoints: BTreeMap<u64, BTreeSet<PathBuf>>,
+    /// Files that readers see although no checkpoint has them.
+    violations: Vec<String>,
+    /// All that was done, as one number.
+    digest: u64,
+    done: u64,
+}
+
+impl Log {
+    /// Prints what is done, where that was asked for, and counts it.
+    pub(crate) fn tell(&self, what: &dyn std::fmt::Display) {
+        let mut seen = self.seen.lock().expect("the log does not panic");
+        seen.done += 1;
+        if self.told {
+            println!("{what}");
+        }
+    }
+
+    /// One number for all that was done.
+    pub(crate) fn digest(&self) -> (u64, u64) {
+        let seen = self.seen.lock().expect("the log does not panic");
+        (seen.done, seen.digest)
+    }
+
+    /// What must never be and was.
+    pub(crate) fn violations(&self) -> Vec<String> {
+        self.seen.lock().expect("the log does not panic").violations.clone()
+    }
+
+    /// The checkpoints that exist or existed, and the files of each.
+    pub(crate) fn checkpoints(&self) -> BTreeMap<u64, BTreeSet<PathBuf>> {
+        self.seen.lock().expect("the log does not panic").checkpoints.clone()
+    }
+
+    fn see(&self, seen: &Seen<'_>) {
+        match seen {
+            Seen::Done(what) => self.tell(what),
+            Seen::Named(path, bytes) => {
+                let mut known = self.seen.lock().expect("the log does not panic");
+                known.digest =
+                    known.digest.rotate_left(5) ^ wasmill_pipeline::key::hash(path.as_os_str().as_encoded_bytes());
+                if let Some(number) = checkpoint_of(path) {
+                    known.checkpoints.entry(number).or_default().extend(files_of(bytes));
+                }
+                known.check(path);
+            }
+            Seen::Left(names) => {
+                let mut known = self.seen.lock().expect("the log does not panic");
+                let newest = names.iter().filter_map(|path| checkpoint_of(path)).max().unwrap_or(0);
+                known.checkpoints.retain(|number, _| *number <= newest);
+                names.iter().for_each(|path| known.check(path));
+            }
+        }
+    }
+}
+
+impl Known {
+    /// Notes a file that readers see and no checkpoint has.
+    fn check(&mut self, path: &Path) {
+        let visible = path.starts_with(OUTPUT) && !path.starts_with(format!("{OUTPUT}/_staging"));
+        let a_file = path.extension().is_some();
+        if visible && a_file && !self.checkpoints.values().any(|files| files.contains(path)) {
+            self.violations.push(format!("a reader sees {}, which is of no checkpoint", path.display()));
+        }
+    }
+}
+
+/// The number of the checkpoint whose manifest this is.
+fn checkpoint_of(path: &Path) -> Option<u64> {
+    let name = path.strip_prefix(CHECKPOINTS).ok()?.to_str()?;
+    name.strip_prefix("manifest-")?.strip_suffix(".json")?.parse().ok()
+}
+
+/// The output files that a manifest names; none where its bytes are torn.
+fn files_of(manifest: &[u8]) -> Vec<PathBuf> {
+    let Ok(value) = serde_json::from_slice::<serde_json::Value>(manifest) else { return Vec::new() };
+    let list = |name: &str| value["manifest"][name].as_array().cloned().unwrap_or_default();
+    let finished = list("files").into_iter();
+    let open = list("open_files").into_iter().map(|open| open["file"].clone());
+    finished.chain(open).filter_map(|file| Some(Path::new(OUTPUT).join(file["path"].as_str()?))).collect()
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, told: bool) -> Self {
+        let mut random = Random::new(seed);
+        let timed = random.percent(50);
+        let processes = if random.percent(30) { 2 } else { 1 };
+        let rules = Rules {
+            timed,
+            processes,
+            steps: random.between(20, 250),
+            troubled: [0, 30, 60][random.below(3)],
+            deadly: [0, 40, 80][random.below(3)],
+            taken: random.percent(25),
+        };
+        let kind = Kind { links: random.percent(85) || processes > 1, locks: processes == 1 || random.percent(50) };
+        let topic = topic(&mut random);
+        let spec = spec();
+        let roll = Roll {
+            max_rows: [3, 20, 1_000][random.below(3)],
+            max_bytes: [600, 1 << 30][random.below(2)],
+            max_age: Duration::from_millis([1, 50, 10_000][random.below(3)]),
+        };
+        let outputs = outputs(&spec, roll, &mut random);
+        let log = Arc::new(Log { told, seen: Mutex::default() });
+        let watch = {
+            let log = log.clone();
+            Box::new(move |seen: Seen<'_>| log.see(&seen))
+        };
+        let platter = Platter::new(kind, random.fork(), watch);
+        let there = topic.iter().enumerate().map(|(p, _)| usize::from(!timed || p == 0)).collect();
+        log.tell(&format_args!("{rules:?} {kind:?} {roll:?}"));
+        let now = Now { there, steps: rules.steps, elapsed: Duration::ZERO, taken: Vec::new() };
+        Self { rules, topic, spec, outputs, platter, began: Instant::now(), log, now: Mutex::new(now) }
+    }
+
+    pub(crate) fn now(&self) -> MutexGuard<'_, Now> {
+        self.now.lock().expect("a world does not panic")
+    }
+
+    /// The instant that files are told.
+    pub(crate) fn instant(&self) -> Instant {
+        self.began + self.now().elapsed
+    }
+
+    pub(crate) fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// Prints what is done, where that was asked for.
+    pub(crate) fn tell(&self, what: std::fmt::Arguments<'_>) {
+        self.log.tell(&what);
+    }
+
+    /// The plan for so many workers.
+    pub(crate) fn plan(&self, workers: usize) -> Arc<Plan> {
+        let aggregates: Vec<_> =
+            self.spec.aggregates.iter().map(|_| CountAndSum::default().description().clone()).collect();
+        let parser = TestParser::default();
+        let plan = Plan::new(&self.spec, "events", parser.description(), &aggregates, workers);
+        Arc::new(plan.expect("the test pipeline fits together"))
+    }
+
+    /// Whose checkpoints are made.
+    pub(crate) fn identity(&self) -> Identity {
+        Identity {
+            pipeline: "simulated".into(),
+            run: None,
+            fingerprint: "simulated".into(),
+            topic: "events".into(),
+            aggregates: self.spec.aggregates.iter().map(|aggregate| aggregate.name.clone()).collect(),
+            plugins: BTreeMap::new(),
+        }
+    }
+}
+
+/// Windows of all kinds; all times are multiples of 5, so that limits are met exactly.
+fn spec() -> PipelineSpec {
+    let aggregate = |name: &str, window, allowed_lateness_us| AggregateSpec {
+        name: name.into(),
+        window,
+        keys: vec!["user".into()],
+        allowed_lateness_us,
+    };
+    PipelineSpec {
+        time: TimeSpec { watermark_delay_us: 10, idle_timeout_us: None, max_ahead_us: Some(200) },
+        aggregates: vec![
+            aggregate("tumbling", Window::Tumbling { size_us: 30, offset_us: 5 }, 0),
+            aggregate("sliding", Window::Sliding { size_us: 40, slide_us: 10, offset_us: 0 }, 5),
+            aggregate("sessions", Window::Session { gap_us: 15 }, 0),
+        ],
+    }
+}
+
+/// Partitions whose event times move on, each at its own pace, with rows out of order and some too late.
+fn topic(random: &mut Random) -> Topic {
+    let partitions = random.between(1, 4);
+    let users = ["ann", "bob", "cy", "dee"];
+    let mut partition = || {
+        let mut at = 5 * random.below(20) as i64;
+        let pace = random.between(1, 4);
+        let records = (0..random.between(5, 80)).map(|_| {
+            at += 5 * random.below(pace + 1) as i64;
+            let time = at - if random.percent(30) { 5 * random.below(9) as i64 } else { 0 };
+            let broker_time = at + 5 * random.below(4) as i64;
+            let user = (*random.pick(&users).expect("there are users")).to_owned();
+            let value = random.below(50) as i64;
+            let record = match random.below(40) {
+                0 => TestRecord::Bad,
+                1 => TestRecord::Poison,
+                2 => TestRecord::Null,
+                3 => TestRecord::Event { user, time: Some(at + 400), value },
+                4 | 5 => TestRecord::Event { user, time: None, value },
+                _ => TestRecord::Event { user, time: Some(time), value },
+            };
+            (record, broker_time)
+        });
+        records.collect()
+    };
+    (0..partitions).map(|_| partition()).collect()
+}
+
+/// As an assembly lays them out: the events, the dead letters, then each aggregate's rows and late rows.
+fn outputs(spec: &PipelineSpec, roll: Roll, random: &mut Random) -> Arc<[OutputSpec]> {
+    let parser = TestParser::default();
+    let descriptions: Vec<_> = spec.aggregates.iter().map(|_| CountAndSum::default().description().clone()).collect();
+    let plan = Plan::new(spec, "events", parser.description(), &descriptions, 1).expect("it fits together");
+    let mut output = |name: String, schema: &arrow_schema::SchemaRef| OutputSpec {
+        folder: Path::new(OUTPUT).join(&name),
+        name,
+        schema: schema.clone(),
+        // Parquet costs ten times as much as CSV here.
+        formats: vec![if random.percent(20) { Format::Parquet } else { Format::Csv }],
+        partition_by: None,
+        roll,
+    };
+    let mut outputs =
+        vec![output("events_raw".into(), &plan.raw_schema), output("_dead_letters".into(), &dead_letter_schema())];
+    for aggregate in &plan.aggregates {
+        outputs.push(output(aggregate.spec.name.clone(), &aggregate.schema));
+        outputs.push(output(format!("_late/{}", aggregate.spec.name), &plan.late_schema));
+    }
+    outputs.into()
+}
