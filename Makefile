@@ -39,7 +39,7 @@ run: build ## Run the reference job; without KAFKA_BOOTSTRAP_SERVERS broker and 
 .PHONY: test
 test: plugins ## Run all tests; those on a real Kafka where Java 17 and Maven are there (with CI set: always)
 	@left_out=$$(host/setup.sh kafka && host/kafka/kafka.sh jars 2>&1) || { [ -z "$${CI:-}" ] || { echo "$$left_out"; exit 1; }; }; \
-	cargo test --locked --workspace; \
+	cargo test --locked --workspace --features wasmill/testing; \
 	[ -z "$$left_out" ] || echo "left out: the tests on a real Kafka ($$left_out)"
 
 .PHONY: lint

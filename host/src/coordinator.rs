@@ -144,7 +144,7 @@ impl Coordinator {
     }
 
     fn last_cut(&mut self) -> Result<(), Failure> {
-        self.shared.last_cut.store(self.checkpoint + 1, Ordering::SeqCst);
+        self.shared.last_cut.store(self.checkpointer.checkpoint() + 1, Ordering::SeqCst);
         self.cut().map(|_| ())
     }
 
