@@ -8,6 +8,7 @@ use crate::accounting::Totals;
 use crate::assembly::Assembly;
 use crate::clock;
 use crate::driver::{Command, Failure, Report, Shared, lock};
+use crate::failpoint;
 use crate::kafka::Waker;
 use crate::sink::{self, SinkCut};
 use crate::store::{FORMAT, LocalStore, Manifest, PartitionState, SegmentRef};
@@ -20,6 +21,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use wasmill_pipeline::checkpoint::Cut;
 use wasmill_pipeline::error::Class;
+use wasmill_pipeline::record::Anchor;
 use wasmill_pipeline::time::NOTHING_SEEN;
 
 /// How often the coordinator looks around.
@@ -219,12 +221,14 @@ impl Coordinator {
         self.tell_all(&Command::Cut(number))?;
         let mut cuts = Vec::new();
         let mut files = SinkCut::default();
+        let mut anchors = BTreeMap::new();
         let mut longest = Duration::ZERO;
         while cuts.len() < self.commands.len() {
             match self.reports.recv().map_err(|_| workers_gone())? {
-                Report::Cut { number: of, cut, files: part, pause } if of == number => {
+                Report::Cut { number: of, cut, files: part, anchors: read, pause } if of == number => {
                     cuts.push(*cut);
                     files.extend(part);
+                    anchors.extend(read);
                     longest = longest.max(pause);
                 }
                 other => self.hear(other)?,
@@ -234,7 +238,7 @@ impl Coordinator {
             budget.store(most, Ordering::SeqCst);
         }
         let open_until = cuts.iter().filter_map(|cut| cut.last_close_us).max();
-        self.publish(number, cuts, &files, began, longest)?;
+        self.publish(number, cuts, &files, &anchors, began, longest)?;
         Ok(open_until.unwrap_or(NOTHING_SEEN))
     }
 
@@ -243,20 +247,24 @@ impl Coordinator {
         number: u64,
         cuts: Vec<Cut>,
         files: &SinkCut,
+        anchors: &BTreeMap<i32, Anchor>,
         began: Instant,
         pause: Duration,
     ) -> Result<(), Failure> {
+        failpoint::reach("cut-complete");
         sink::sync(&self.output_root, files)?;
+        failpoint::reach("files-synced");
         let lost = self.shared.standing.iter().map(|standing| lock(standing).lost_records).sum();
         let mut totals = self.base.clone();
         totals.add(&self.assembly.outputs.names, &cuts, lost);
         let live: u64 = cuts.iter().flat_map(|cut| &cut.open_groups).sum();
         self.closed_up_to_us = cuts.iter().map(|cut| cut.closed_up_to_us).fold(self.closed_up_to_us, i64::max);
-        let partitions = self.partition_states(&cuts);
+        let partitions = self.partition_states(&cuts, anchors);
         let deltas: Vec<_> = cuts.into_iter().flat_map(|cut| cut.deltas).filter(|d| !d.is_empty()).collect();
         let mut bytes = 0;
         if !deltas.is_empty() {
             let segment = self.store.write_segment(number, &deltas)?;
+            failpoint::reach("segment-written");
             bytes = segment.bytes;
             self.segments.push(segment);
             self.store.compact(number, &mut self.segments, live)?;
@@ -280,23 +288,29 @@ impl Coordinator {
             open_files: json(serde_json::to_value(&files.open))?,
         };
         self.store.publish(&manifest)?;
+        failpoint::reach("manifest-published");
         self.checkpoint = number;
         sink::commit(&self.output_root, &files.finished)?;
+        failpoint::reach("files-committed");
         self.store.note_committed(number)?;
+        failpoint::reach("commit-noted");
         self.store.prune(KEPT_CHECKPOINTS)?;
+        failpoint::reach("pruned");
         let offsets = manifest.partitions.iter().map(|p| (p.partition, p.next_offset)).collect();
         self.tell_all(&Command::CommitOffsets(offsets))?;
+        failpoint::reach("offsets-told");
         self.note(number, totals, files, began.elapsed(), pause, bytes);
         Ok(())
     }
 
-    fn partition_states(&self, cuts: &[Cut]) -> Vec<PartitionState> {
+    fn partition_states(&self, cuts: &[Cut], anchors: &BTreeMap<i32, Anchor>) -> Vec<PartitionState> {
         let watermarks = lock(&self.shared.watermarks);
         let state = |p: &wasmill_pipeline::checkpoint::PartitionCut| PartitionState {
             partition: p.partition,
             next_offset: p.next_offset,
             watermark_us: (p.watermark_us != NOTHING_SEEN).then_some(p.watermark_us),
             idle: watermarks.partition(p.partition).is_some_and(|mark| mark.idle),
+            anchor: anchors.get(&p.partition).copied(),
         };
         let mut states: Vec<_> = cuts.iter().flat_map(|cut| &cut.partitions).map(state).collect();
         states.sort_unstable_by_key(|state| state.partition);

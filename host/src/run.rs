@@ -4,6 +4,7 @@ use crate::accounting::Totals;
 use crate::assembly::Assembly;
 use crate::coordinator::{Coordinator, End, Progress, worker_of};
 use crate::driver::{Driver, Failure, INBOX, Reading, Shared, Standing, Wires, lock};
+use crate::failpoint;
 use crate::kafka::{Admin, Settings, Source, Start, Waker};
 use crate::sink::{self, FileNaming, Writers};
 use crate::store::{LocalStore, Manifest};
@@ -18,6 +19,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use wasmill_pipeline::error::Class;
+use wasmill_pipeline::record::Anchor;
 use wasmill_pipeline::spec::TimeSpec;
 use wasmill_pipeline::time::NOTHING_SEEN;
 use wasmill_pipeline::time::watermark::Watermarks;
@@ -210,6 +212,7 @@ impl Attempt<'_> {
             let open: Vec<sink::OpenFile> =
                 serde_json::from_value(manifest.open_files.clone()).map_err(|e| corrupt("open files", e))?;
             sink::recover(root, &finished, &open)?;
+            failpoint::reach("files-recovered");
         }
         let removed = sink::sweep(root, &self.file_run(), &HashSet::new())?;
         if removed > 0 {
@@ -259,6 +262,7 @@ impl Attempt<'_> {
             Some(manifest) => store.load(&manifest.segments)?,
             None => Vec::new(),
         };
+        failpoint::reach("state-loaded");
         let mut watermarks = if beginning.closed_up_to_us == NOTHING_SEEN {
             Watermarks::default()
         } else {
@@ -277,6 +281,8 @@ impl Attempt<'_> {
         let base = beginning.manifest.as_ref().map(|m| Totals::from_counters(&m.counters)).unwrap_or_default();
         *lock(&self.view.base) = base.clone();
         let (reports_in, reports) = unbounded();
+        let read = beginning.manifest.iter().flat_map(|m| &m.partitions);
+        let anchors: BTreeMap<i32, Anchor> = read.filter_map(|p| Some((p.partition, p.anchor?))).collect();
         let mut sources = Vec::new();
         for number in 0..workers {
             let mine: Vec<(i32, i64)> = beginning
@@ -285,7 +291,7 @@ impl Attempt<'_> {
                 .filter(|&(&p, _)| worker_of(p, workers) == number)
                 .map(|(&p, &(offset, _))| (p, offset))
                 .collect();
-            sources.push(Source::new(&self.options.kafka, &mine)?);
+            sources.push(Source::new(&self.options.kafka, &mine, &anchors)?);
         }
         let wakers: Vec<Waker> = sources.iter().map(Source::waker).collect();
         let (peers, inboxes): (Vec<_>, Vec<_>) = (0..workers).map(|_| bounded(INBOX)).unzip();
@@ -308,7 +314,7 @@ impl Attempt<'_> {
                 }
             }
             worker.restore(&states)?;
-            drivers.push(self.driver(number, worker, source, wires, &shared, until, store.generation())?);
+            drivers.push(self.driver(number, worker, source, wires, &shared, until, store.generation(), &anchors)?);
         }
         drop((states, peers, reports_in));
         *lock(&self.view.shared) = Some(shared.clone());
@@ -365,6 +371,7 @@ impl Attempt<'_> {
         shared: &Arc<Shared>,
         until: Option<&BTreeMap<i32, i64>>,
         generation: u64,
+        anchors: &BTreeMap<i32, Anchor>,
     ) -> Result<Driver, Failure> {
         let naming = FileNaming { run: self.file_run(), generation, worker: number };
         let digests =
@@ -372,6 +379,7 @@ impl Attempt<'_> {
         let provenance: Vec<(String, String)> = digests.collect();
         let writers = Writers::new(&self.assembly.output_specs, &self.options.output_root, naming, &provenance)?;
         let idle_timeout = self.options.time.idle_timeout_us.map(|us| Duration::from_micros(us.unsigned_abs()));
+        let anchors = source.partitions().into_iter().filter_map(|p| Some((p, *anchors.get(&p)?))).collect();
         let last_heard = source.partitions().into_iter().map(|p| (p, Instant::now())).collect();
         Ok(Driver {
             number,
@@ -390,6 +398,7 @@ impl Attempt<'_> {
             taps: self.taps.clone(),
             outbox: VecDeque::new(),
             last_heard,
+            anchors,
             troubled: None,
         })
     }

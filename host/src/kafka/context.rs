@@ -7,7 +7,7 @@ use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,10 @@ pub(super) struct Context {
     topic: String,
     known: Mutex<Known>,
     commit_failed: AtomicBool,
+    /// How many of librdkafka's events were served.
+    events: AtomicU64,
+    /// How many times the topic was seen to be another one of the same name.
+    made_anew: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -37,7 +41,13 @@ struct Known {
 
 impl Context {
     pub(super) fn new(topic: &str) -> Self {
-        Self { topic: topic.to_owned(), known: Mutex::default(), commit_failed: AtomicBool::new(false) }
+        Self {
+            topic: topic.to_owned(),
+            known: Mutex::default(),
+            commit_failed: AtomicBool::new(false),
+            events: AtomicU64::new(0),
+            made_anew: AtomicU64::new(0),
+        }
     }
 
     /// What is wrong between this client and the brokers, at most once every few seconds. `local` is a trouble of one
@@ -66,6 +76,26 @@ impl Context {
     /// The partition's end offset as of the last fetch that librdkafka reported.
     pub(super) fn end(&self, partition: i32) -> Option<i64> {
         self.lock().ends.get(&partition).copied()
+    }
+
+    /// How many of librdkafka's events were served so far.
+    pub(super) fn events(&self) -> u64 {
+        self.events.load(Ordering::Relaxed)
+    }
+
+    /// How many times so far the topic was seen to be another one of the same name.
+    pub(super) fn made_anew(&self) -> u64 {
+        self.made_anew.load(Ordering::Relaxed)
+    }
+
+    /// Whether a line of librdkafka's log says that the topic has another id than before. There is no other way to
+    /// learn of it: librdkafka 2.12 goes on reading the new topic at the old offset.
+    fn tells_of_another_topic(&self, message: &str) -> bool {
+        let of = format!("Topic {} changed id from ", self.topic);
+        let Some((_, ids)) = message.split_once(&of) else { return false };
+        let (old, _) = ids.split_once(" to ").unwrap_or((ids, ""));
+        // The first id that is heard of replaces one of all zeros.
+        old.bytes().any(|byte| byte != b'A' && byte != b'=')
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
@@ -101,10 +131,15 @@ struct PartitionStatistics {
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.events.fetch_add(1, Ordering::Relaxed);
+        if self.tells_of_another_topic(message) {
+            self.made_anew.fetch_add(1, Ordering::Relaxed);
+        }
         log(level, facility, message);
     }
 
     fn stats_raw(&self, statistics: &[u8]) {
+        self.events.fetch_add(1, Ordering::Relaxed);
         let statistics: Statistics = match serde_json::from_slice(statistics) {
             Ok(statistics) => statistics,
             Err(error) => return tracing::debug!(%error, "librdkafka's statistics cannot be read"),
@@ -128,6 +163,7 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        self.events.fetch_add(1, Ordering::Relaxed);
         let code = error.rdkafka_error_code();
         // These concern one partition, and its queue tells them.
         if matches!(code, Some(RDKafkaErrorCode::PartitionEOF | RDKafkaErrorCode::AutoOffsetReset)) {
@@ -147,6 +183,7 @@ impl ClientContext for Context {
 
 impl ConsumerContext for Context {
     fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
+        self.events.fetch_add(1, Ordering::Relaxed);
         match result {
             Ok(()) => self.commit_failed.store(false, Ordering::Relaxed),
             Err(error) if self.commit_failed.swap(true, Ordering::Relaxed) => {
@@ -168,6 +205,8 @@ pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
         RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => {
             tracing::warn!(target: "librdkafka", facility, "{message}");
         }
+        // Every look at the topic: see `Settings::reader`.
+        RDKafkaLogLevel::Debug => tracing::trace!(target: "librdkafka", facility, "{message}"),
         _ => tracing::debug!(target: "librdkafka", facility, "{message}"),
     }
 }
@@ -202,6 +241,15 @@ mod tests {
         assert_eq!(context.outage(None), None);
         context.stats_raw(statistics("CONNECT").as_bytes());
         assert!(context.outage(None).is_some());
+    }
+
+    #[test]
+    fn a_topic_of_another_id_is_another_topic() {
+        let context = Context::new("t");
+        let line = |from: &str| format!("[thrd:main]: Topic t changed id from {from} to Ed0GSzO6TA6t9QGv0LqQjQ");
+        assert!(!context.tells_of_another_topic(&line("AAAAAAAAAAAAAAAAAAAAAA")));
+        assert!(context.tells_of_another_topic(&line("9YCLLVWHQ3yXbEJ1GKBGaA")));
+        assert!(!Context::new("other").tells_of_another_topic(&line("9YCLLVWHQ3yXbEJ1GKBGaA")));
     }
 
     #[test]

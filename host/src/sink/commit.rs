@@ -2,6 +2,7 @@
 
 use super::error::{Error, Result};
 use super::staged::{OpenFile, STAGED_SUFFIX, STAGING, SinkCut, StagedFile};
+use crate::failpoint;
 use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -25,6 +26,7 @@ pub fn sync(root: &Path, cut: &SinkCut) -> Result<()> {
         sync_path(&path)?;
         note_folders(root, &path, &mut folders);
     }
+    failpoint::reach("staged-files-synced");
     folders.iter().try_for_each(|folder| sync_path(folder))
 }
 
@@ -66,6 +68,7 @@ impl Commit<'_> {
             file.check()?;
             let staged = self.root.join(&file.staged);
             self.place(&staged, file, &mut folders)?;
+            failpoint::reach("finished-file-linked");
             done.push(staged);
         }
         for file in open {
@@ -75,15 +78,18 @@ impl Commit<'_> {
                 self.complete(file, &whole)?;
             }
             self.place(&whole, &file.file, &mut folders)?;
+            failpoint::reach("open-file-linked");
             done.extend([whole, self.root.join(&file.file.staged)]);
         }
         for folder in &folders {
             (self.step)()?;
             sync_path(folder)?;
+            failpoint::reach("folder-synced");
         }
         for staged in &done {
             (self.step)()?;
             remove_if_there(staged)?;
+            failpoint::reach("staged-name-removed");
         }
         Ok(())
     }
@@ -137,10 +143,12 @@ impl Commit<'_> {
         if copied != open.len {
             return Err(Error::corrupt(&open.file.staged, "open file became shorter while being read"));
         }
+        failpoint::reach("open-file-copied");
         (self.step)()?;
         if let Some(footer) = &open.footer {
             copy.write_all(footer).map_err(Error::io("write footer", whole))?;
         }
+        failpoint::reach("open-file-completed");
         (self.step)()?;
         copy.sync_all().map_err(Error::io("sync file", whole))
     }
@@ -169,6 +177,7 @@ pub fn sweep(root: &Path, run: &str, keep: &HashSet<String>) -> Result<u64> {
                 folders.push(path);
             } else if run_of(&path) == Some(run) && !is_kept(root, &path, keep) {
                 remove_if_there(&path)?;
+                failpoint::reach("staged-file-swept");
                 removed += 1;
             }
         }

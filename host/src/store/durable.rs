@@ -5,6 +5,7 @@ use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::Path;
 
 use super::error::Error;
+use crate::failpoint;
 
 /// What temporary names begin with; the generation that writes the file comes next.
 const TEMPORARY: &str = ".temporary-";
@@ -40,7 +41,9 @@ pub(super) fn create(
         write(&mut buffered)?;
         buffered.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
     });
+    failpoint::reach("checkpoint-file-written");
     let created = written.map_err(Error::io("write", &target)).and_then(|()| publish(&temporary, &target));
+    failpoint::reach("checkpoint-file-named");
     match fs::remove_file(&temporary) {
         Err(error) if error.kind() != ErrorKind::NotFound && created.is_ok() => {
             Err(Error::io("remove", &temporary)(error))

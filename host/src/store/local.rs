@@ -12,6 +12,7 @@ use super::lock;
 use super::manifest::{FORMAT, Manifest, SegmentRef};
 use super::merge::{self, Deletes, plan_merge};
 use super::segment;
+use crate::failpoint;
 use arrow_array::Array;
 use wasmill_pipeline::state::delta::StateDelta;
 
@@ -51,6 +52,7 @@ impl LocalStore {
                 break;
             }
         }
+        failpoint::reach("generation-named");
         durable::sync_folder(dir)?;
         Ok(Self { dir: dir.to_owned(), generation, next_segment: AtomicU64::new(0), _lock: lock })
     }
@@ -143,6 +145,7 @@ impl LocalStore {
                 return Err(Error::Fenced { path, reason: format!("checkpoint {} exists", manifest.checkpoint) });
             }
         }
+        failpoint::reach("manifest-named");
         durable::sync_folder(&self.dir)
     }
 
@@ -192,6 +195,7 @@ impl LocalStore {
     pub fn compact(&self, checkpoint: u64, segments: &mut Vec<SegmentRef>, live_entries: u64) -> Result<bool, Error> {
         let Some(range) = plan_merge(segments, live_entries) else { return Ok(false) };
         let merged = self.merge(checkpoint, segments, range.clone())?;
+        failpoint::reach("segments-merged");
         segments.splice(range, [merged]);
         Ok(true)
     }
@@ -223,6 +227,7 @@ impl LocalStore {
         // Manifests first, so that a crash leaves none without its segments.
         files.sort_unstable_by_key(|(_, name)| !matches!(name, Name::Manifest(_)));
         for (file, _) in &files {
+            failpoint::reach("checkpoint-file-to-remove");
             let path = self.dir.join(file);
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(Error::io("remove", &path)(error)),

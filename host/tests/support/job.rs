@@ -112,6 +112,11 @@ impl Job {
 
     /// Starts it.
     pub(crate) fn start(&self, arguments: &[&str]) -> Process {
+        self.start_in(&[], arguments)
+    }
+
+    /// Starts it with more in its environment.
+    pub(crate) fn start_in(&self, environment: &[(&str, &str)], arguments: &[&str]) -> Process {
         let mut command = wasmill(&["run", "-c", &pipeline_file()]);
         for setting in &self.settings {
             command.args(["--set", setting]);
@@ -122,7 +127,8 @@ impl Job {
             .env("KAFKA_TOPIC", &self.topic)
             .env("OUTPUT_PATH", self.outputs())
             .env("CHECKPOINT_PATH", self.checkpoints())
-            .env("HTTP_LISTEN", "off");
+            .env("HTTP_LISTEN", "off")
+            .envs(environment.iter().copied());
         Process::spawn(command, self.dir.path().join("log"))
     }
 
