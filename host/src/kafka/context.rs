@@ -37,6 +37,8 @@ struct Known {
     silent_reports: u32,
     told: Option<Instant>,
     ends: BTreeMap<i32, i64>,
+    /// How many reports in a row said of a partition that it has no leader.
+    leaderless: BTreeMap<i32, u32>,
 }
 
 impl Context {
@@ -76,6 +78,11 @@ impl Context {
     /// The partition's end offset as of the last fetch that librdkafka reported.
     pub(super) fn end(&self, partition: i32) -> Option<i64> {
         self.lock().ends.get(&partition).copied()
+    }
+
+    /// Whether the partition has had no leader for a while: nothing can be read of it, and librdkafka says nothing.
+    pub(super) fn leaderless(&self, partition: i32) -> bool {
+        self.lock().leaderless.get(&partition).is_some_and(|reports| *reports >= SILENT_REPORTS)
     }
 
     /// How many of librdkafka's events were served so far.
@@ -127,6 +134,7 @@ struct TopicStatistics {
 struct PartitionStatistics {
     hi_offset: i64,
     ls_offset: i64,
+    leader: i32,
 }
 
 impl ClientContext for Context {
@@ -159,6 +167,8 @@ impl ClientContext for Context {
             if *partition >= 0 && end >= 0 {
                 known.ends.insert(*partition, end);
             }
+            let reports = known.leaderless.entry(*partition).or_default();
+            *reports = if offsets.leader < 0 { reports.saturating_add(1) } else { 0 };
         }
     }
 
@@ -200,8 +210,8 @@ pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
             tracing::error!(target: "librdkafka", facility, "{message}");
         }
-        // Broken connections are told as outages, in time and once.
-        _ if facility == "FAIL" => tracing::debug!(target: "librdkafka", facility, "{message}"),
+        // Broken connections are told as outages, and failed commits by their callback, in time and once.
+        _ if matches!(facility, "FAIL" | "COMMITFAIL") => tracing::debug!(target: "librdkafka", facility, "{message}"),
         RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => {
             tracing::warn!(target: "librdkafka", facility, "{message}");
         }
@@ -218,7 +228,9 @@ mod tests {
     fn statistics(state: &str) -> String {
         format!(
             r#"{{"brokers":{{"b":{{"state":"{state}"}}}},
-               "topics":{{"t":{{"partitions":{{"0":{{"hi_offset":9,"ls_offset":7}},"-1":{{"hi_offset":-1001,"ls_offset":-1001}}}}}}}}}}"#
+               "topics":{{"t":{{"partitions":{{"0":{{"hi_offset":9,"ls_offset":7,"leader":1}},
+                   "1":{{"hi_offset":9,"ls_offset":7,"leader":-1}},
+                   "-1":{{"hi_offset":-1001,"ls_offset":-1001,"leader":-1}}}}}}}}}}"#
         )
     }
 
@@ -241,6 +253,15 @@ mod tests {
         assert_eq!(context.outage(None), None);
         context.stats_raw(statistics("CONNECT").as_bytes());
         assert!(context.outage(None).is_some());
+    }
+
+    #[test]
+    fn a_partition_without_a_leader_is_told_after_a_while() {
+        let context = Context::new("t");
+        context.stats_raw(statistics("UP").as_bytes());
+        assert!(!context.leaderless(1));
+        context.stats_raw(statistics("UP").as_bytes());
+        assert_eq!([0, 1, 2].map(|partition| context.leaderless(partition)), [false, true, false]);
     }
 
     #[test]

@@ -188,8 +188,7 @@ impl Source {
             if let Some(found) = self.look(limits, now)? {
                 return Ok(found);
             }
-            let trouble = self.feeds.iter().find_map(|feed| feed.trouble.as_deref());
-            if let Some(text) = self.consumer.context().outage(trouble) {
+            if let Some(text) = self.consumer.context().outage(self.trouble().as_deref()) {
                 return Ok(Poll::Unavailable(text));
             }
             let left = deadline.saturating_duration_since(now);
@@ -424,6 +423,16 @@ impl Source {
         let list = self.list(changed);
         let done = if paused { self.consumer.pause(&list) } else { self.consumer.resume(&list) };
         done.map_err(fatal)
+    }
+
+    /// What is wrong with one of the partitions.
+    fn trouble(&self) -> Option<String> {
+        let leaderless = |feed: &&Feed| self.consumer.context().leaderless(feed.partition);
+        let told = self.feeds.iter().find_map(|feed| feed.trouble.clone());
+        told.or_else(|| {
+            let partition = self.feeds.iter().find(leaderless)?.partition;
+            Some(format!("a partition has no leader: topic={} partition={partition}", self.topic))
+        })
     }
 
     fn index(&self, partition: i32) -> Option<usize> {

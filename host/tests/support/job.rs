@@ -59,6 +59,13 @@ impl Process {
         assert!(status.success());
     }
 
+    /// The same, unless it has ended.
+    pub(crate) fn signal_if_running(&mut self, name: &str) {
+        if self.is_running() {
+            self.signal(name);
+        }
+    }
+
     /// Waits for its end.
     pub(crate) fn wait(mut self) -> (ExitStatus, String) {
         poll_until("the process ends", || self.child.try_wait().unwrap());
@@ -138,6 +145,11 @@ impl Job {
         assert!(status.success(), "{status}:\n{log}");
         assert!(log.contains("the accounting closes"), "{log}");
         log
+    }
+
+    /// All that its processes have written to the terminal so far.
+    pub(crate) fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(self.dir.path().join("log")).unwrap()).into_owned()
     }
 
     pub(crate) fn outputs(&self) -> PathBuf {

@@ -57,9 +57,14 @@ pub(crate) fn generate(bootstrap: &str, first: u64, count: u64, span: &str, more
 
 /// Writes records, all with this broker time, to their partitions.
 pub(crate) fn write(bootstrap: &str, broker_time_us: i64, records: &[(i32, Option<String>)]) {
+    write_to(bootstrap, TOPIC, broker_time_us, records);
+}
+
+/// The same to another topic.
+pub(crate) fn write_to(bootstrap: &str, topic: &str, broker_time_us: i64, records: &[(i32, Option<String>)]) {
     let settings = ProducerSettings {
         bootstrap: bootstrap.to_owned(),
-        topic: TOPIC.to_owned(),
+        topic: topic.to_owned(),
         client_id: "test".to_owned(),
         acks: "all".to_owned(),
         compression: "none".to_owned(),
