@@ -168,6 +168,13 @@ impl Attempt<'_> {
         let store = self.open_store()?;
         *lock(&self.view.generation) = store.generation();
         let manifest = store.latest()?;
+        let made = lock(&self.view.progress).checkpoint;
+        if manifest.as_ref().map_or(0, |manifest| manifest.checkpoint) < made {
+            // To go on from an earlier one would make its output a second time.
+            let path = self.options.checkpoint_path.display();
+            let gone = anyhow!("the checkpoint that this process made is gone checkpoint={made} path={path}");
+            return Err(Failure::new(Class::Corrupt, gone));
+        }
         if let Some(manifest) = &manifest {
             store.check_owner(manifest, &self.options.pipeline, &self.assembly.fingerprint())?;
         }

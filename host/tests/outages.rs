@@ -4,7 +4,7 @@
 #[path = "support/small_job.rs"]
 mod job;
 
-use job::{Job, Running, click, clicks, contents, events, exactly_once, files, reads_to, until, write};
+use job::{Job, Running, click, clicks, contents, events, exactly_once, files, noise, reads_to, until, write};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -198,13 +198,6 @@ fn an_output_folder_that_cannot_be_made_pauses_the_run_until_it_can() {
         std::fs::remove_file(&file).unwrap();
         running.finish().expect(0).says(&["Not a directory", "30 records, 30 rows"]);
     }
-}
-
-/// Clicks `from..to` whose pages do not compress, about 2 KB each: they do not fit on a small disk.
-fn noise(from: usize, to: usize) -> Vec<Option<Vec<u8>>> {
-    let random = |n: usize| format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&n.to_le_bytes()));
-    let page = |n: usize| (0..60).map(|k| random(n * 60 + k)).collect::<String>();
-    (from..to).map(|n| Some(click(n, &page(n), n as i64))).collect()
 }
 
 /// A run whose output folder is a disk of 8 MB of its own, gone with the process; what it held at the end is kept.

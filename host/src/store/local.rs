@@ -65,10 +65,18 @@ impl LocalStore {
     /// The newest checkpoint; `None` before the first.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] and [`Error::Newer`] name its file, whatever older ones there are: their output was
-    /// committed long ago and must not be made again.
+    /// [`Error::Corrupt`] and [`Error::Newer`] name its file, also where it is missing, and whatever older ones there
+    /// are: their output was committed long ago and must not be made again.
     pub fn latest(&self) -> Result<Option<Manifest>, Error> {
-        latest_in(&self.dir)
+        let latest = latest_in(&self.dir)?;
+        let newest = latest.as_ref().map_or(0, |manifest| manifest.checkpoint);
+        let committed = |name: &Name| if let Name::Committed(checkpoint) = name { Some(*checkpoint) } else { None };
+        match list(&self.dir)?.iter().filter_map(|(_, name)| committed(name)).max() {
+            Some(lost) if lost > newest => {
+                Err(Error::corrupt(&self.dir.join(Name::Manifest(lost).to_string()), "it is missing"))
+            }
+            _ => Ok(latest),
+        }
     }
 
     /// Refuses a checkpoint whose state does not fit this pipeline.

@@ -8,8 +8,8 @@ use std::time::Duration;
 /// What the broker sends comes in pieces of this size, bytes, with [`PAUSE`] between.
 const PIECE: usize = 16 << 10;
 
-/// With [`PIECE`]: 800 KB a second.
-const PAUSE: Duration = Duration::from_millis(20);
+/// With [`PIECE`]: 400 KB a second.
+const PAUSE: Duration = Duration::from_millis(40);
 
 /// A port that leads to a broker's second listener. Its threads end with the connections.
 pub(crate) struct SlowProxy {

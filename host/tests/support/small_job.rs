@@ -400,3 +400,10 @@ pub(crate) fn reads_to(checkpoints: &Path, next_offsets: &[i64]) -> bool {
         next_offsets.iter().all(|offset| text.contains(&format!("\"next_offset\": {offset},")))
     })
 }
+
+/// Clicks `from..to` whose pages do not compress, about 2 KB each: they do not fit on a small disk.
+pub(crate) fn noise(from: usize, to: usize) -> Vec<Option<Vec<u8>>> {
+    let random = |n: usize| format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&n.to_le_bytes()));
+    let page = |n: usize| (0..60).map(|k| random(n * 60 + k)).collect::<String>();
+    (from..to).map(|n| Some(click(n, &page(n), n as i64))).collect()
+}
