@@ -112,10 +112,6 @@ impl Settings {
             .set("fetch.queue.backoff.ms", "5")
             // A backlog comes in few, large responses; a single larger record comes all the same (KIP-74).
             .set("fetch.message.max.bytes", "4194304")
-            // No group is joined; this is only how long a commit of offsets waits for the group's coordinator, and
-            // with it the end of a run whose broker is away.
-            .set("session.timeout.ms", "1000")
-            .set("heartbeat.interval.ms", "500")
             .set("check.crcs", "true")
             .set("isolation.level", "read_committed");
         for (key, value) in self.base().config_map() {

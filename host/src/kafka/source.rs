@@ -12,12 +12,16 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::ops::Deref;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 use wasmill_pipeline::record::{Anchor, RawBatch};
 
 /// How long the broker may take to answer a question that is asked while reading.
 const ASK: Duration = Duration::from_secs(2);
+
+/// How long the end of a client may take: offsets are committed for lag tools only.
+const CLOSE: Duration = Duration::from_secs(2);
 
 /// How often the client's own queue (outages, statistics, commits) is served.
 const SERVE_EVERY: Duration = Duration::from_millis(50);
@@ -72,7 +76,7 @@ pub struct Source {
     turn: usize,
     preferred: Vec<i32>,
     bell: Arc<Bell>,
-    consumer: Arc<BaseConsumer<Context>>,
+    consumer: Client,
     topic: String,
     commits: bool,
     served: Option<Instant>,
@@ -107,7 +111,7 @@ impl Source {
             turn: 0,
             preferred: Vec::new(),
             bell: Arc::default(),
-            consumer: Arc::new(consumer),
+            consumer: Client(Some(Arc::new(consumer))),
             topic: settings.topic.clone(),
             commits: !settings.group_id.is_empty(),
             served: None,
@@ -458,6 +462,34 @@ impl Source {
                 .expect("an offset that is not negative is representable");
         }
         list
+    }
+}
+
+/// librdkafka's client. Dropping it waits a moment for commits of offsets that are under way, not for a broker that is
+/// away: there librdkafka waits for a minute.
+struct Client(Option<Arc<BaseConsumer<Context>>>);
+
+impl Deref for Client {
+    type Target = Arc<BaseConsumer<Context>>;
+
+    fn deref(&self) -> &Self::Target {
+        self.0.as_ref().expect("there is a client until it is dropped")
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let client = self.0.take();
+        let (done, is_done) = mpsc::channel();
+        let close = move || {
+            drop(client);
+            // Nobody may wait any more.
+            let _ = done.send(());
+        };
+        // Without a thread for it, it is closed here.
+        if std::thread::Builder::new().name("kafka-close".into()).spawn(close).is_ok() {
+            let _ = is_done.recv_timeout(CLOSE);
+        }
     }
 }
 

@@ -303,10 +303,12 @@ impl Running {
     /// Waits until it ends.
     pub(crate) fn finish(mut self) -> Finished {
         let mut status = None;
-        until("the process ends", || {
+        let started = Instant::now();
+        while status.is_none() {
+            assert!(started.elapsed() < PATIENCE, "the process does not end; it said\n{}", self.said());
+            std::thread::sleep(Duration::from_millis(20));
             status = self.child.try_wait().unwrap();
-            status.is_some()
-        });
+        }
         let texts: Vec<String> = std::mem::take(&mut self.readers).into_iter().map(|t| t.join().unwrap()).collect();
         let stdout = texts.concat();
         Finished { status: status.unwrap(), stdout, stderr: self.said() }
