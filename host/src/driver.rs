@@ -396,9 +396,8 @@ impl Driver {
             "the topic was made anew or cut off: what it has now is not what was read before, and nobody knows what \
              was not read"
         };
-        let what = format!(
-            "{how} partition={partition} expected_offset={expected} first_offset={found} end_offset={end}"
-        );
+        let what =
+            format!("{how} partition={partition} expected_offset={expected} first_offset={found} end_offset={end}");
         if self.reading.fail_on_data_loss {
             let hint = "set source.on_data_loss = \"skip\" to go on at the first record there is";
             return Err(Failure::new(Class::Corrupt, anyhow::anyhow!("{what}; {hint}")));

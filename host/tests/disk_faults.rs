@@ -64,7 +64,8 @@ fn a_disk_that_fills_up_in_the_middle_pauses_the_run_until_there_is_room() {
         return;
     }
     on_either_disk(|broker, job, disk, checkpoints, args| {
-        let jail = Jail::start(job, disk, "size=8m,nr_inodes=1k", &[&["--set", "output.roll.age=100ms"], args].concat());
+        let jail =
+            Jail::start(job, disk, "size=8m,nr_inodes=1k", &[&["--set", "output.roll.age=100ms"], args].concat());
         until("the first are read", || reads_to(&jail.path(checkpoints), &[50]));
         jail.fill(disk);
         write(broker.bootstrap(), "events", 0, &clicks(50, 90));
@@ -143,7 +144,8 @@ fn a_permission_that_is_lost_pauses_the_run_until_it_is_given_back() {
         let running = Running::start(wrapped("unshare", &["--map-user=1000"], &wasmill));
         until("the first are read", || reads_to(checkpoints, &[50]));
         let all = folders(disk);
-        let allow = |mode| all.iter().rev().for_each(|path| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap());
+        let allow =
+            |mode| all.iter().rev().for_each(|path| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap());
         allow(0o555);
         write(broker.bootstrap(), "events", 0, &clicks(50, 90));
         running.wait_for_many(PAUSED, 2);

@@ -294,7 +294,8 @@ impl Source {
     /// common queue.
     fn queue(&self, partition: i32) -> Result<PartitionQueue<Context>> {
         let queue = self.consumer.split_partition_queue(&self.topic, partition);
-        let mut queue = queue.ok_or_else(|| Error::Fatal(format!("no queue for a partition: partition={partition}")))?;
+        let mut queue =
+            queue.ok_or_else(|| Error::Fatal(format!("no queue for a partition: partition={partition}")))?;
         let bell = Arc::clone(&self.bell);
         queue.set_nonempty_callback(move || bell.ring());
         Ok(queue)

@@ -102,8 +102,8 @@ const EIO: i32 = 5;
 /// No room, no permission, a read-only or failing disk: a person can mend these while the process waits.
 fn io_class(error: &io::Error) -> Class {
     use io::ErrorKind::{
-        FileTooLarge, NotADirectory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StaleNetworkFileHandle, StorageFull,
-        TimedOut,
+        FileTooLarge, NotADirectory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StaleNetworkFileHandle,
+        StorageFull, TimedOut,
     };
     match error.kind() {
         StorageFull
