@@ -54,6 +54,7 @@ fn failpoints() -> Vec<String> {
         }
     }
     found.sort();
+    assert!(found.windows(2).all(|pair| pair[0] != pair[1]), "two places have one name: {found:?}");
     found
 }
 
