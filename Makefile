@@ -42,6 +42,15 @@ test: plugins ## Run all tests; those on a real Kafka where Java 17 and Maven ar
 	cargo test --locked --workspace --features wasmill/testing; \
 	[ -z "$$left_out" ] || echo "left out: the tests on a real Kafka ($$left_out)"
 
+# How many kills; SEED repeats the moments of an earlier soak as far as that is possible.
+KILLS ?= 100
+
+.PHONY: soak
+soak: plugins ## Kill the real process KILLS times on a real Kafka, at every failpoint and at random times; SEED=n repeats
+	host/kafka/kafka.sh jars
+	CI=1 KILLS=$(KILLS) $(if $(SEED),SEED=$(SEED)) \
+	  cargo test --locked --workspace --features wasmill/testing --test crashes -- --nocapture
+
 .PHONY: lint
 lint: tools ## Check formatting, lints and docs
 	cargo fmt --all --check

@@ -75,7 +75,7 @@ fn consume(settings: &Settings, workers: i32, count: u64) -> anyhow::Result<()> 
                 let mine: Vec<(i32, i64)> = (0..4).filter(|p| p % workers == worker).map(|p| (p, 0)).collect();
                 let ends = &ends;
                 scope.spawn(move || -> anyhow::Result<()> {
-                    let mut source = Source::new(settings, &mine)?;
+                    let mut source = Source::new(settings, &mine, &std::collections::BTreeMap::new())?;
                     while mine.iter().any(|(partition, _)| !source.reached(*partition, ends[partition])) {
                         let found = source.poll(8192, 8 << 20, Duration::from_secs(1))?;
                         anyhow::ensure!(!matches!(found, Poll::DataLoss { .. }), "{found:?}");

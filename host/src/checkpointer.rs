@@ -10,6 +10,7 @@
 use crate::accounting::Totals;
 use crate::disk::Disk;
 use crate::driver::Failure;
+use crate::failpoint;
 use crate::mutation::{self, Mutation};
 use crate::sink::{self, SinkCut};
 use crate::store::{FORMAT, LocalStore, Manifest, PartitionState, SegmentRef};
@@ -18,6 +19,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use wasmill_pipeline::checkpoint::{Cut, PartitionCut};
 use wasmill_pipeline::error::Class;
+use wasmill_pipeline::record::Anchor;
 use wasmill_pipeline::time::NOTHING_SEEN;
 
 /// How many checkpoints are kept: the newest, and the one before for a person who wants to look.
@@ -49,6 +51,8 @@ pub struct WholeCut {
     pub files: SinkCut,
     /// The partitions that are idle.
     pub idle: BTreeSet<i32>,
+    /// The last record read of each partition.
+    pub anchors: BTreeMap<i32, Anchor>,
     /// Records that the broker had removed before they were read, since the attempt began.
     pub lost_records: u64,
     /// When it is made, µs since the Unix epoch.
@@ -95,13 +99,14 @@ impl Checkpointer {
     /// # Errors
     /// What the store or the outputs say. The attempt is over then: whether the checkpoint exists, the next one sees.
     pub fn publish(&mut self, whole: WholeCut) -> Result<Made, Failure> {
-        let WholeCut { cuts, files, idle, lost_records, made_at_us } = whole;
+        let WholeCut { cuts, files, idle, anchors, lost_records, made_at_us } = whole;
         let number = self.checkpoint + 1;
         sink::sync(self.disk.as_ref(), &self.output_root, &files)?;
+        failpoint::reach("files-synced");
         let mut totals = self.base.clone();
         totals.add(&self.identity.aggregates, &cuts, lost_records);
         self.closed_up_to_us = cuts.iter().map(|cut| cut.closed_up_to_us).fold(self.closed_up_to_us, i64::max);
-        let partitions = partition_states(&cuts, &idle);
+        let partitions = partition_states(&cuts, &idle, &anchors);
         let bytes = self.write_state(number, cuts)?;
         if mutation::on(Mutation::CommitBeforePublish) {
             sink::commit(self.disk.as_ref(), &self.output_root, &files.finished)?;
@@ -125,10 +130,14 @@ impl Checkpointer {
             open_files: json(serde_json::to_value(&files.open))?,
         };
         self.store.publish(&manifest)?;
+        failpoint::reach("manifest-published");
         self.checkpoint = number;
         sink::commit(self.disk.as_ref(), &self.output_root, &files.finished)?;
+        failpoint::reach("files-committed");
         self.store.note_committed(number)?;
+        failpoint::reach("commit-noted");
         self.store.prune(KEPT_CHECKPOINTS)?;
+        failpoint::reach("pruned");
         let offsets = manifest.partitions.iter().map(|p| (p.partition, p.next_offset)).collect();
         Ok(Made { number, totals, bytes, offsets })
     }
@@ -141,6 +150,7 @@ impl Checkpointer {
             return Ok(0);
         }
         let segment = self.store.write_segment(number, &deltas)?;
+        failpoint::reach("segment-written");
         let bytes = segment.bytes;
         self.segments.push(segment);
         self.store.compact(number, &mut self.segments, live)?;
@@ -148,12 +158,13 @@ impl Checkpointer {
     }
 }
 
-fn partition_states(cuts: &[Cut], idle: &BTreeSet<i32>) -> Vec<PartitionState> {
+fn partition_states(cuts: &[Cut], idle: &BTreeSet<i32>, anchors: &BTreeMap<i32, Anchor>) -> Vec<PartitionState> {
     let state = |p: &PartitionCut| PartitionState {
         partition: p.partition,
         next_offset: p.next_offset,
         watermark_us: (p.watermark_us != NOTHING_SEEN).then_some(p.watermark_us),
         idle: idle.contains(&p.partition),
+        anchor: anchors.get(&p.partition).copied(),
     };
     let mut states: Vec<_> = cuts.iter().flat_map(|cut| &cut.partitions).map(state).collect();
     states.sort_unstable_by_key(|state| state.partition);

@@ -6,6 +6,7 @@ use crate::accounting::Totals;
 use crate::checkpointer::{Checkpointer, Made, WholeCut};
 use crate::clock;
 use crate::driver::{Command, Failure, Report, Shared, lock};
+use crate::failpoint;
 use crate::kafka::Waker;
 use crate::sink::SinkCut;
 use anyhow::anyhow;
@@ -16,6 +17,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use wasmill_pipeline::checkpoint::Cut;
 use wasmill_pipeline::error::Class;
+use wasmill_pipeline::record::Anchor;
 use wasmill_pipeline::time::NOTHING_SEEN;
 
 /// How often the coordinator looks around.
@@ -196,12 +198,14 @@ impl Coordinator {
         self.tell_all(&Command::Cut(number))?;
         let mut cuts = Vec::new();
         let mut files = SinkCut::default();
+        let mut anchors = BTreeMap::new();
         let mut longest = Duration::ZERO;
         while cuts.len() < self.commands.len() {
             match self.reports.recv().map_err(|_| workers_gone())? {
-                Report::Cut { number: of, cut, files: part, pause } if of == number => {
+                Report::Cut { number: of, cut, files: part, anchors: read, pause } if of == number => {
                     cuts.push(*cut);
                     files.extend(part);
+                    anchors.extend(read);
                     longest = longest.max(pause);
                 }
                 other => self.hear(other)?,
@@ -211,17 +215,26 @@ impl Coordinator {
             budget.store(most, Ordering::SeqCst);
         }
         let open_until = cuts.iter().filter_map(|cut| cut.last_close_us).max();
-        self.publish(cuts, files, began, longest)?;
+        self.publish(cuts, files, anchors, began, longest)?;
         Ok(open_until.unwrap_or(NOTHING_SEEN))
     }
 
-    fn publish(&mut self, cuts: Vec<Cut>, files: SinkCut, began: Instant, pause: Duration) -> Result<(), Failure> {
+    fn publish(
+        &mut self,
+        cuts: Vec<Cut>,
+        files: SinkCut,
+        anchors: BTreeMap<i32, Anchor>,
+        began: Instant,
+        pause: Duration,
+    ) -> Result<(), Failure> {
+        failpoint::reach("cut-complete");
         let committed: Vec<String> = files.finished.iter().map(|file| file.output.clone()).collect();
         let idle = lock(&self.shared.watermarks).partitions().filter(|(_, mark)| mark.idle).map(|(p, _)| p).collect();
         let lost_records = self.shared.standing.iter().map(|standing| lock(standing).lost_records).sum();
-        let whole = WholeCut { cuts, files, idle, lost_records, made_at_us: clock::now_us() };
+        let whole = WholeCut { cuts, files, idle, anchors, lost_records, made_at_us: clock::now_us() };
         let made = self.checkpointer.publish(whole)?;
         self.tell_all(&Command::CommitOffsets(made.offsets.clone()))?;
+        failpoint::reach("offsets-told");
         self.note(made, committed, began.elapsed(), pause);
         Ok(())
     }

@@ -4,6 +4,7 @@
 //! never waits for another worker without taking in what is sent to itself meanwhile, so bounded queues cannot lock.
 
 use crate::assembly::Outputs;
+use crate::failpoint;
 use crate::kafka::{Poll, Source, Waker};
 use crate::sink::{SinkCut, Writers, dead_letter_batch};
 use crate::tap::Taps;
@@ -16,7 +17,7 @@ use wasmill_pipeline::checkpoint::Cut;
 use wasmill_pipeline::error::Class;
 use wasmill_pipeline::exchange::Message;
 use wasmill_pipeline::lane::LaneCounts;
-use wasmill_pipeline::record::RawBatch;
+use wasmill_pipeline::record::{Anchor, RawBatch};
 use wasmill_pipeline::shard::Shard;
 use wasmill_pipeline::time::watermark::Watermarks;
 use wasmill_pipeline::worker::{Effect, Worker};
@@ -70,6 +71,8 @@ pub enum Report {
         cut: Box<Cut>,
         /// The files' part.
         files: SinkCut,
+        /// The last record read, by partition.
+        anchors: BTreeMap<i32, Anchor>,
         /// How long the worker did nothing else.
         pause: Duration,
     },
@@ -210,6 +213,8 @@ pub struct Driver {
     pub outbox: VecDeque<(usize, Message)>,
     /// When each partition last gave a record.
     pub last_heard: BTreeMap<i32, Instant>,
+    /// The last record taken in, by partition.
+    pub anchors: BTreeMap<i32, Anchor>,
     /// When the source last told of trouble, if it still lasts.
     pub troubled: Option<Instant>,
 }
@@ -352,6 +357,7 @@ impl Driver {
         }
         let mut effects = Vec::new();
         self.worker.read(&raw, &mut effects)?;
+        self.anchors.extend(raw.anchor().map(|anchor| (partition, anchor)));
         self.carry_out(effects)?;
         // Only now, with its rows handed on, may the batch move the watermark.
         if let Some(lane) = self.worker.lane_mut(partition) {
@@ -360,6 +366,7 @@ impl Driver {
         if self.troubled.is_some() {
             self.trouble(None);
         }
+        failpoint::reach("batch-taken-in");
         Ok(raw.len())
     }
 
@@ -382,10 +389,14 @@ impl Driver {
     }
 
     fn lose(&mut self, partition: i32, expected: i64, found: i64, end: i64) -> Result<(), Failure> {
-        let what = format!(
-            "records are gone from the broker before they were read partition={partition} expected_offset={expected} \
-             first_offset={found} end_offset={end}"
-        );
+        let how = if found > expected {
+            "records are gone from the broker before they were read"
+        } else {
+            "the topic was made anew or cut off: what it has now is not what was read before, and nobody knows what \
+             was not read"
+        };
+        let what =
+            format!("{how} partition={partition} expected_offset={expected} first_offset={found} end_offset={end}");
         if self.reading.fail_on_data_loss {
             let hint = "set source.on_data_loss = \"skip\" to go on at the first record there is";
             return Err(Failure::new(Class::Corrupt, anyhow::anyhow!("{what}; {hint}")));
@@ -395,6 +406,7 @@ impl Driver {
         if let Some(lane) = self.worker.lane_mut(partition) {
             lane.skip_to(found);
         }
+        self.anchors.remove(&partition);
         Ok(self.source.skip_to(partition, found)?)
     }
 
@@ -416,6 +428,7 @@ impl Driver {
                 Effect::Closed(aggregate, rows) => {
                     self.taps.rows(&self.outputs.names[aggregate], &rows);
                     self.writers.write(self.outputs.aggregates[aggregate], &rows, now)?;
+                    failpoint::reach("close-written");
                 }
                 Effect::Send(to, message) => self.outbox.push_back((to, message)),
             }
@@ -427,7 +440,10 @@ impl Driver {
     fn send_all(&mut self) -> Result<(), Failure> {
         while let Some((to, message)) = self.outbox.pop_front() {
             match self.wires.peers[to].try_send((self.number, message)) {
-                Ok(()) => self.wires.wakers[to].wake(),
+                Ok(()) => {
+                    self.wires.wakers[to].wake();
+                    failpoint::reach("rows-sent");
+                }
                 Err(TrySendError::Full((_, message))) => {
                     self.outbox.push_front((to, message));
                     self.receive_one(Duration::from_millis(1))?;
@@ -482,8 +498,10 @@ impl Driver {
         let (number, cut) = self.worker.finish_cut()?;
         let last = self.shared.last_cut.load(Ordering::SeqCst) == number;
         let files = self.writers.cut(Instant::now(), last)?;
+        failpoint::reach("cut-part-made");
         self.tell();
-        let report = Report::Cut { number, cut: Box::new(cut), files, pause: began.elapsed() };
+        let anchors = self.anchors.clone();
+        let report = Report::Cut { number, cut: Box::new(cut), files, anchors, pause: began.elapsed() };
         let _ = self.wires.reports.send(report);
         Ok(last)
     }

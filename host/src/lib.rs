@@ -13,6 +13,7 @@ pub mod config;
 pub mod coordinator;
 pub mod disk;
 pub mod driver;
+pub mod failpoint;
 pub mod generate;
 pub mod kafka;
 pub mod observer;

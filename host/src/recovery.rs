@@ -6,6 +6,7 @@ use crate::accounting::Totals;
 use crate::checkpointer::{Checkpointer, Identity};
 use crate::disk::Disk;
 use crate::driver::Failure;
+use crate::failpoint;
 use crate::mutation::{self, Mutation};
 use crate::sink::{self, OpenFile, StagedFile};
 use crate::store::{self, LocalStore, Manifest};
@@ -44,6 +45,7 @@ pub fn recover_files(
             open.clear();
         }
         sink::recover(disk, root, &finished, &open)?;
+        failpoint::reach("files-recovered");
         store.note_recovered(manifest.checkpoint)?;
     }
     Ok(sink::sweep(disk, root, run, &HashSet::new())?)

@@ -6,12 +6,13 @@ use crate::checkpointer::Identity;
 use crate::coordinator::{Coordinator, End, Progress, worker_of};
 use crate::disk::{Disk, RealDisk};
 use crate::driver::{Driver, Failure, INBOX, Reading, Shared, Standing, Wires, lock};
+use crate::failpoint;
 use crate::kafka::{Admin, Settings, Source, Start, Waker};
 use crate::recovery::{Beginning, recover_files};
 use crate::sink::{FileNaming, Writers};
 use crate::store::{LocalStore, Manifest};
 use crate::tap::Taps;
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
@@ -21,6 +22,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use wasmill_pipeline::error::Class;
+use wasmill_pipeline::record::Anchor;
 use wasmill_pipeline::spec::TimeSpec;
 use wasmill_pipeline::worker::Worker;
 
@@ -161,6 +163,13 @@ impl Attempt<'_> {
         let store = self.open_store()?;
         *lock(&self.view.generation) = store.generation();
         let manifest = store.latest()?;
+        let made = lock(&self.view.progress).checkpoint;
+        if manifest.as_ref().map_or(0, |manifest| manifest.checkpoint) < made {
+            // To go on from an earlier one would make its output a second time.
+            let path = self.options.checkpoint_path.display();
+            let gone = anyhow!("the checkpoint that this process made is gone checkpoint={made} path={path}");
+            return Err(Failure::new(Class::Corrupt, gone));
+        }
         if let Some(manifest) = &manifest {
             store.check_owner(manifest, &self.options.pipeline, &self.assembly.fingerprint())?;
         }
@@ -233,6 +242,7 @@ impl Attempt<'_> {
     ) -> Result<End, Failure> {
         let workers = self.options.workers;
         let states = beginning.states(&store)?;
+        failpoint::reach("state-loaded");
         let shared = Arc::new(Shared {
             watermarks: Mutex::new(beginning.watermarks()),
             budget: self.options.max_records.map(AtomicU64::new),
@@ -242,6 +252,8 @@ impl Attempt<'_> {
         });
         *lock(&self.view.base) = beginning.totals();
         let (reports_in, reports) = unbounded();
+        let read = beginning.manifest.iter().flat_map(|m| &m.partitions);
+        let anchors: BTreeMap<i32, Anchor> = read.filter_map(|p| Some((p.partition, p.anchor?))).collect();
         let mut sources = Vec::new();
         for number in 0..workers {
             let mine: Vec<(i32, i64)> = beginning
@@ -250,7 +262,7 @@ impl Attempt<'_> {
                 .filter(|&(&p, _)| worker_of(p, workers) == number)
                 .map(|(&p, &(offset, _))| (p, offset))
                 .collect();
-            sources.push(Source::new(&self.options.kafka, &mine)?);
+            sources.push(Source::new(&self.options.kafka, &mine, &anchors)?);
         }
         let wakers: Vec<Waker> = sources.iter().map(Source::waker).collect();
         let (peers, inboxes): (Vec<_>, Vec<_>) = (0..workers).map(|_| bounded(INBOX)).unzip();
@@ -273,7 +285,7 @@ impl Attempt<'_> {
                 }
             }
             worker.restore(&states)?;
-            drivers.push(self.driver(number, worker, source, wires, &shared, until, store.generation())?);
+            drivers.push(self.driver(number, worker, source, wires, &shared, until, store.generation(), &anchors)?);
         }
         drop((states, peers, reports_in));
         *lock(&self.view.shared) = Some(shared.clone());
@@ -323,6 +335,7 @@ impl Attempt<'_> {
         shared: &Arc<Shared>,
         until: Option<&BTreeMap<i32, i64>>,
         generation: u64,
+        anchors: &BTreeMap<i32, Anchor>,
     ) -> Result<Driver, Failure> {
         let naming = FileNaming { run: self.file_run(), generation, worker: number };
         let digests =
@@ -336,6 +349,7 @@ impl Attempt<'_> {
             &provenance,
         )?;
         let idle_timeout = self.options.time.idle_timeout_us.map(|us| Duration::from_micros(us.unsigned_abs()));
+        let anchors = source.partitions().into_iter().filter_map(|p| Some((p, *anchors.get(&p)?))).collect();
         let last_heard = source.partitions().into_iter().map(|p| (p, Instant::now())).collect();
         Ok(Driver {
             number,
@@ -354,6 +368,7 @@ impl Attempt<'_> {
             taps: self.taps.clone(),
             outbox: VecDeque::new(),
             last_heard,
+            anchors,
             troubled: None,
         })
     }

@@ -46,6 +46,11 @@ fn write(producer: &Producer, partition: i32, from: i64, to: i64) {
     assert_eq!(producer.delivered().failed, 0);
 }
 
+/// Reads these partitions, each from its next offset.
+fn source(settings: &Settings, assignment: &[(i32, i64)]) -> wasmill::kafka::Result<Source> {
+    Source::new(settings, assignment, &BTreeMap::new())
+}
+
 /// Polls until `wanted` finds what it waits for.
 fn poll_until<T>(source: &mut Source, mut wanted: impl FnMut(&Source, Poll) -> Option<T>) -> T {
     let started = Instant::now();
@@ -98,7 +103,7 @@ fn records_come_as_they_were_written() {
     send(None, Some(b""), 3000);
     send(Some(b""), Some(&large), 4000);
     assert!(producer.flush(PATIENCE));
-    let batches = read(&mut Source::new(&settings, &[(0, 0)]).unwrap(), 4).remove(&0).unwrap();
+    let batches = read(&mut source(&settings, &[(0, 0)]).unwrap(), 4).remove(&0).unwrap();
     assert_eq!(offsets(&batches), [0, 1, 2, 3]);
     let times: Vec<i64> = batches.iter().flat_map(|batch| batch.broker_times_us.clone()).collect();
     assert_eq!(times, [1_000_000, 2_000_000, 3_000_000, 4_000_000]);
@@ -116,7 +121,7 @@ fn a_batch_is_of_one_partition_and_keeps_its_limits() {
     let producer = producer(&settings);
     write(&producer, 0, 0, 100);
     write(&producer, 1, 0, 100);
-    let mut source = Source::new(&settings, &[(0, 10), (1, 0)]).unwrap();
+    let mut source = source(&settings, &[(0, 10), (1, 0)]).unwrap();
     let mut seen = BTreeMap::<i32, Vec<i64>>::new();
     let started = Instant::now();
     while seen.values().map(Vec::len).sum::<usize>() < 190 && started.elapsed() < PATIENCE {
@@ -136,7 +141,7 @@ fn the_preferred_partition_comes_first() {
     let producer = producer(&settings);
     write(&producer, 0, 0, 50);
     write(&producer, 1, 0, 50);
-    let mut source = Source::new(&settings, &[(0, 0), (1, 0)]).unwrap();
+    let mut source = source(&settings, &[(0, 0), (1, 0)]).unwrap();
     // Both are fetched when both were seen once.
     let mut seen = [0, 0];
     poll_until(&mut source, |_, found| {
@@ -157,7 +162,7 @@ fn a_reader_at_the_end_is_caught_up_until_more_comes() {
     let broker = EmbeddedBroker::start("t", 1).unwrap();
     let settings = settings(broker.bootstrap(), "t");
     let producer = producer(&settings);
-    let mut source = Source::new(&settings, &[(0, 0)]).unwrap();
+    let mut source = source(&settings, &[(0, 0)]).unwrap();
     assert!(!source.caught_up(0));
     until_caught_up(&mut source, 0);
     write(&producer, 0, 0, 10);
@@ -174,7 +179,7 @@ fn a_partition_added_while_running_is_read() {
     let settings = settings(broker.bootstrap(), "t");
     let producer = producer(&settings);
     write(&producer, 1, 0, 10);
-    let mut source = Source::new(&settings, &[(0, 0)]).unwrap();
+    let mut source = source(&settings, &[(0, 0)]).unwrap();
     source.add(1, 4).unwrap();
     assert_eq!(source.partitions(), [0, 1]);
     assert_eq!(offsets(&read(&mut source, 6)[&1]), (4..10).collect::<Vec<_>>());
@@ -185,7 +190,7 @@ fn a_partition_read_again_from_an_earlier_offset_gives_the_same_records() {
     let broker = EmbeddedBroker::start("t", 1).unwrap();
     let settings = settings(broker.bootstrap(), "t");
     write(&producer(&settings), 0, 0, 2000);
-    let mut source = Source::new(&settings, &[(0, 0)]).unwrap();
+    let mut source = source(&settings, &[(0, 0)]).unwrap();
     read(&mut source, 1000);
     source.skip_to(0, 300).unwrap();
     assert_eq!(offsets(&read(&mut source, 1700)[&0]), (300..2000).collect::<Vec<_>>());
@@ -196,7 +201,7 @@ fn a_paused_partition_rests_until_it_is_resumed() {
     let broker = EmbeddedBroker::start("t", 2).unwrap();
     let settings = settings(broker.bootstrap(), "t");
     let producer = producer(&settings);
-    let mut source = Source::new(&settings, &[(0, 0), (1, 0)]).unwrap();
+    let mut source = source(&settings, &[(0, 0), (1, 0)]).unwrap();
     source.pause(&[0]).unwrap();
     write(&producer, 0, 0, 10);
     write(&producer, 1, 0, 10);
@@ -210,7 +215,7 @@ fn a_pause_amid_records_loses_and_repeats_none() {
     let broker = EmbeddedBroker::start("t", 1).unwrap();
     let settings = settings(broker.bootstrap(), "t");
     write(&producer(&settings), 0, 0, 3000);
-    let mut source = Source::new(&settings, &[(0, 0)]).unwrap();
+    let mut source = source(&settings, &[(0, 0)]).unwrap();
     let mut seen = offsets(&read(&mut source, 1000)[&0]);
     source.pause(&[0]).unwrap();
     assert!(matches!(source.poll(10, 1 << 20, Duration::ZERO).unwrap(), Poll::Nothing));
@@ -229,7 +234,7 @@ fn evicted_records_are_told_as_data_loss_and_can_be_skipped() {
         assert!(producer.send(Some(0), None, Some(&megabyte), 0, PATIENCE).unwrap());
         assert!(producer.flush(PATIENCE));
     }
-    let mut source = Source::new(&settings, &[(0, 0)]).unwrap();
+    let mut source = source(&settings, &[(0, 0)]).unwrap();
     let found = poll_until(&mut source, |_, found| match found {
         Poll::DataLoss { partition: 0, expected: 0, found, end: 10 } => Some(found),
         Poll::Batch(_) | Poll::DataLoss { .. } => panic!("{found:?}"),
@@ -245,7 +250,7 @@ fn an_embedded_broker_out_of_reach_is_told_and_reading_goes_on_when_it_is_back()
     let settings = settings(broker.bootstrap(), "t");
     let producer = producer(&settings);
     write(&producer, 0, 0, 10);
-    let mut source = Source::new(&settings, &[(0, 0)]).unwrap();
+    let mut source = source(&settings, &[(0, 0)]).unwrap();
     read(&mut source, 10);
     {
         let _alone = kafka_support::STARTING.lock().unwrap();
@@ -309,7 +314,7 @@ fn removed_records_are_data_loss(broker: &RealKafka) {
     let (settings, admin, producer) = topic(broker, "removed", 1);
     write(&producer, 0, 0, 100);
     admin.delete_records_before(0, 40).unwrap();
-    let mut source = Source::new(&settings, &[(0, 10)]).unwrap();
+    let mut source = source(&settings, &[(0, 10)]).unwrap();
     let loss = poll_until(&mut source, |_, found| match found {
         Poll::DataLoss { partition, expected, found, end } => Some((partition, expected, found, end)),
         _ => None,
@@ -329,7 +334,7 @@ fn a_topic_made_anew_is_data_loss(broker: &RealKafka) {
         assert!(started.elapsed() < PATIENCE);
     }
     admin.wait_for_topic(&mut |_| {}, &AtomicBool::new(false)).unwrap();
-    let mut source = Source::new(&settings, &[(0, 100)]).unwrap();
+    let mut source = source(&settings, &[(0, 100)]).unwrap();
     let loss = poll_until(&mut source, |_, found| match found {
         Poll::DataLoss { expected, found, end, .. } => Some((expected, found, end)),
         _ => None,
@@ -340,7 +345,7 @@ fn a_topic_made_anew_is_data_loss(broker: &RealKafka) {
 fn a_new_partition_is_read(broker: &RealKafka) {
     let (settings, admin, first) = topic(broker, "grows", 1);
     write(&first, 0, 0, 10);
-    let mut source = Source::new(&settings, &[(0, 0)]).unwrap();
+    let mut source = source(&settings, &[(0, 0)]).unwrap();
     read(&mut source, 10);
     admin.add_partitions(2).unwrap();
     poll_until(&mut source, |_, _| (admin.partitions().is_ok_and(|found| found == [0, 1])).then_some(()));
@@ -352,7 +357,7 @@ fn a_new_partition_is_read(broker: &RealKafka) {
 fn an_outage_is_survived(broker: &RealKafka) {
     let (settings, admin, producer) = topic(broker, "outage", 1);
     write(&producer, 0, 0, 10);
-    let mut source = Source::new(&settings, &[(0, 0)]).unwrap();
+    let mut source = source(&settings, &[(0, 0)]).unwrap();
     read(&mut source, 10);
     broker.stop();
     poll_until(&mut source, |_, found| matches!(found, Poll::Unavailable(_)).then_some(()));

@@ -4,38 +4,11 @@
 #[path = "support/small_job.rs"]
 mod job;
 
-use job::{Job, Running, click, contents, files, until, write};
+use job::{Job, Running, click, clicks, contents, events, exactly_once, files, noise, reads_to, until, write};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use wasmill::kafka::EmbeddedBroker;
-
-/// Clicks `from..to`, one each second.
-fn clicks(from: usize, to: usize) -> Vec<Option<Vec<u8>>> {
-    (from..to).map(|n| Some(click(n, "/a", n as i64))).collect()
-}
-
-fn events(job: &Job) -> Vec<String> {
-    let mut ids = job.column("events_raw", "event_id");
-    ids.sort();
-    ids
-}
-
-/// Every click up to `count` is in the raw files once, and all are counted.
-fn exactly_once(job: &Job, count: usize) {
-    let mut wanted: Vec<String> = (0..count).map(|n| format!("e{n}")).collect();
-    wanted.sort();
-    assert_eq!(events(job), wanted);
-    assert_eq!(job.counted(), count as u64);
-}
-
-/// Whether some checkpoint in the folder has read partitions up to these offsets.
-fn reads_to(checkpoints: &Path, next_offsets: &[i64]) -> bool {
-    files(checkpoints).iter().any(|path| {
-        let text = std::fs::read_to_string(path).unwrap_or_default();
-        next_offsets.iter().all(|offset| text.contains(&format!("\"next_offset\": {offset},")))
-    })
-}
 
 #[test]
 fn a_broker_that_is_away_at_the_start_is_waited_for() {
@@ -225,13 +198,6 @@ fn an_output_folder_that_cannot_be_made_pauses_the_run_until_it_can() {
         std::fs::remove_file(&file).unwrap();
         running.finish().expect(0).says(&["Not a directory", "30 records, 30 rows"]);
     }
-}
-
-/// Clicks `from..to` whose pages do not compress, about 2 KB each: they do not fit on a small disk.
-fn noise(from: usize, to: usize) -> Vec<Option<Vec<u8>>> {
-    let random = |n: usize| format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&n.to_le_bytes()));
-    let page = |n: usize| (0..60).map(|k| random(n * 60 + k)).collect::<String>();
-    (from..to).map(|n| Some(click(n, &page(n), n as i64))).collect()
 }
 
 /// A run whose output folder is a disk of 8 MB of its own, gone with the process; what it held at the end is kept.

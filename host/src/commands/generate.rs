@@ -149,6 +149,10 @@ fn wait_for_topic(config: &GenerateConfig, bootstrap: &str, create: bool, stop: 
     admin.wait_for_topic(&mut tell, stop).map(|_| ()).map_err(|error| classed(error.class(), error.into()))
 }
 
+/// `SIGXFSZ` as Linux numbers it: a file would grow beyond the process's limit. Once it is received it no longer kills
+/// the process, and the write fails, which is dealt with as a full disk is.
+const FILE_TOO_LARGE: tokio::signal::unix::SignalKind = tokio::signal::unix::SignalKind::from_raw(25);
+
 /// A flag that the first SIGTERM or Ctrl-C sets; the second ends the process at once.
 pub(super) fn stop_on_signal() -> anyhow::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
@@ -164,14 +168,14 @@ pub(super) fn stop_on_signal() -> anyhow::Result<Arc<AtomicBool>> {
         };
         runtime.block_on(async {
             use tokio::signal::unix::{SignalKind, signal};
-            let (mut terminate, mut interrupt) =
-                match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-                    (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
-                    (Err(error), _) | (_, Err(error)) => {
-                        let _ = ready.send(Err(error));
-                        return;
-                    }
-                };
+            let all = [SignalKind::terminate(), SignalKind::interrupt(), FILE_TOO_LARGE].map(signal);
+            let [mut terminate, mut interrupt, _ignored] = match all {
+                [Ok(terminate), Ok(interrupt), Ok(ignored)] => [terminate, interrupt, ignored],
+                [Err(error), _, _] | [_, Err(error), _] | [_, _, Err(error)] => {
+                    let _ = ready.send(Err(error));
+                    return;
+                }
+            };
             let _ = ready.send(Ok(()));
             let mut first: Option<Instant> = None;
             loop {

@@ -37,12 +37,13 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     let env = environment(args.file.env_file.as_deref())?;
     let mut config = Config::load(&args.config, &env, &args.overrides()).map_err(|found| refuse(&found))?;
     let screen = init_logging(&config.log_level).map_err(|error| mistakes(&[error.to_string()]))?;
+    // From here on no signal, not that of a file too large either, ends the process before it can say so.
+    let stop = stop_on_signal()?;
     isolate_embedded(&mut config);
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let workers = config.workers.unwrap_or(cores);
     let runtime = assembly::runtime(&config)?;
     let assembly = assemble(args, &config, &runtime, workers)?;
-    let stop = stop_on_signal()?;
     let broker = embedded_broker(&config)?;
     let bootstrap = match (&broker, &config.source.bootstrap_servers) {
         (Some(broker), _) => broker.bootstrap().to_owned(),

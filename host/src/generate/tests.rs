@@ -114,7 +114,7 @@ fn nothing_is_lost_on_the_embedded_broker_when_paced_by_the_reader() {
             let report = run(made, &mut destination, &options, Some(&pacing), &|| 0, &stop, &mut |_| {}).unwrap();
             assert_eq!((report.records, report.failed), (COUNT, 0));
         });
-        let mut source = Source::new(&settings, &[(0, 0)]).unwrap();
+        let mut source = Source::new(&settings, &[(0, 0)], &std::collections::BTreeMap::new()).unwrap();
         while read.load(Ordering::Relaxed) < COUNT {
             match source.poll(4096, 1 << 20, Duration::from_secs(1)).unwrap() {
                 Poll::Batch(batch) => {

@@ -7,7 +7,7 @@ use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,10 @@ pub(super) struct Context {
     topic: String,
     known: Mutex<Known>,
     commit_failed: AtomicBool,
+    /// How many of librdkafka's events were served.
+    events: AtomicU64,
+    /// How many times the topic was seen to be another one of the same name.
+    made_anew: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -33,11 +37,19 @@ struct Known {
     silent_reports: u32,
     told: Option<Instant>,
     ends: BTreeMap<i32, i64>,
+    /// How many reports in a row said of a partition that it has no leader.
+    leaderless: BTreeMap<i32, u32>,
 }
 
 impl Context {
     pub(super) fn new(topic: &str) -> Self {
-        Self { topic: topic.to_owned(), known: Mutex::default(), commit_failed: AtomicBool::new(false) }
+        Self {
+            topic: topic.to_owned(),
+            known: Mutex::default(),
+            commit_failed: AtomicBool::new(false),
+            events: AtomicU64::new(0),
+            made_anew: AtomicU64::new(0),
+        }
     }
 
     /// What is wrong between this client and the brokers, at most once every few seconds. `local` is a trouble of one
@@ -66,6 +78,31 @@ impl Context {
     /// The partition's end offset as of the last fetch that librdkafka reported.
     pub(super) fn end(&self, partition: i32) -> Option<i64> {
         self.lock().ends.get(&partition).copied()
+    }
+
+    /// Whether the partition has had no leader for a while: nothing can be read of it, and librdkafka says nothing.
+    pub(super) fn leaderless(&self, partition: i32) -> bool {
+        self.lock().leaderless.get(&partition).is_some_and(|reports| *reports >= SILENT_REPORTS)
+    }
+
+    /// How many of librdkafka's events were served so far.
+    pub(super) fn events(&self) -> u64 {
+        self.events.load(Ordering::Relaxed)
+    }
+
+    /// How many times so far the topic was seen to be another one of the same name.
+    pub(super) fn made_anew(&self) -> u64 {
+        self.made_anew.load(Ordering::Relaxed)
+    }
+
+    /// Whether a line of librdkafka's log says that the topic has another id than before. There is no other way to
+    /// learn of it: librdkafka 2.12 goes on reading the new topic at the old offset.
+    fn tells_of_another_topic(&self, message: &str) -> bool {
+        let of = format!("Topic {} changed id from ", self.topic);
+        let Some((_, ids)) = message.split_once(&of) else { return false };
+        let (old, _) = ids.split_once(" to ").unwrap_or((ids, ""));
+        // The first id that is heard of replaces one of all zeros.
+        old.bytes().any(|byte| byte != b'A' && byte != b'=')
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
@@ -97,14 +134,20 @@ struct TopicStatistics {
 struct PartitionStatistics {
     hi_offset: i64,
     ls_offset: i64,
+    leader: i32,
 }
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.events.fetch_add(1, Ordering::Relaxed);
+        if self.tells_of_another_topic(message) {
+            self.made_anew.fetch_add(1, Ordering::Relaxed);
+        }
         log(level, facility, message);
     }
 
     fn stats_raw(&self, statistics: &[u8]) {
+        self.events.fetch_add(1, Ordering::Relaxed);
         let statistics: Statistics = match serde_json::from_slice(statistics) {
             Ok(statistics) => statistics,
             Err(error) => return tracing::debug!(%error, "librdkafka's statistics cannot be read"),
@@ -124,10 +167,13 @@ impl ClientContext for Context {
             if *partition >= 0 && end >= 0 {
                 known.ends.insert(*partition, end);
             }
+            let reports = known.leaderless.entry(*partition).or_default();
+            *reports = if offsets.leader < 0 { reports.saturating_add(1) } else { 0 };
         }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        self.events.fetch_add(1, Ordering::Relaxed);
         let code = error.rdkafka_error_code();
         // These concern one partition, and its queue tells them.
         if matches!(code, Some(RDKafkaErrorCode::PartitionEOF | RDKafkaErrorCode::AutoOffsetReset)) {
@@ -147,6 +193,7 @@ impl ClientContext for Context {
 
 impl ConsumerContext for Context {
     fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
+        self.events.fetch_add(1, Ordering::Relaxed);
         match result {
             Ok(()) => self.commit_failed.store(false, Ordering::Relaxed),
             Err(error) if self.commit_failed.swap(true, Ordering::Relaxed) => {
@@ -163,11 +210,13 @@ pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
             tracing::error!(target: "librdkafka", facility, "{message}");
         }
-        // Broken connections are told as outages, in time and once.
-        _ if facility == "FAIL" => tracing::debug!(target: "librdkafka", facility, "{message}"),
+        // Broken connections are told as outages, and failed commits by their callback, in time and once.
+        _ if matches!(facility, "FAIL" | "COMMITFAIL") => tracing::debug!(target: "librdkafka", facility, "{message}"),
         RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => {
             tracing::warn!(target: "librdkafka", facility, "{message}");
         }
+        // Every look at the topic: see `Settings::reader`.
+        RDKafkaLogLevel::Debug => tracing::trace!(target: "librdkafka", facility, "{message}"),
         _ => tracing::debug!(target: "librdkafka", facility, "{message}"),
     }
 }
@@ -179,7 +228,9 @@ mod tests {
     fn statistics(state: &str) -> String {
         format!(
             r#"{{"brokers":{{"b":{{"state":"{state}"}}}},
-               "topics":{{"t":{{"partitions":{{"0":{{"hi_offset":9,"ls_offset":7}},"-1":{{"hi_offset":-1001,"ls_offset":-1001}}}}}}}}}}"#
+               "topics":{{"t":{{"partitions":{{"0":{{"hi_offset":9,"ls_offset":7,"leader":1}},
+                   "1":{{"hi_offset":9,"ls_offset":7,"leader":-1}},
+                   "-1":{{"hi_offset":-1001,"ls_offset":-1001,"leader":-1}}}}}}}}}}"#
         )
     }
 
@@ -202,6 +253,24 @@ mod tests {
         assert_eq!(context.outage(None), None);
         context.stats_raw(statistics("CONNECT").as_bytes());
         assert!(context.outage(None).is_some());
+    }
+
+    #[test]
+    fn a_partition_without_a_leader_is_told_after_a_while() {
+        let context = Context::new("t");
+        context.stats_raw(statistics("UP").as_bytes());
+        assert!(!context.leaderless(1));
+        context.stats_raw(statistics("UP").as_bytes());
+        assert_eq!([0, 1, 2].map(|partition| context.leaderless(partition)), [false, true, false]);
+    }
+
+    #[test]
+    fn a_topic_of_another_id_is_another_topic() {
+        let context = Context::new("t");
+        let line = |from: &str| format!("[thrd:main]: Topic t changed id from {from} to Ed0GSzO6TA6t9QGv0LqQjQ");
+        assert!(!context.tells_of_another_topic(&line("AAAAAAAAAAAAAAAAAAAAAA")));
+        assert!(context.tells_of_another_topic(&line("9YCLLVWHQ3yXbEJ1GKBGaA")));
+        assert!(!Context::new("other").tells_of_another_topic(&line("9YCLLVWHQ3yXbEJ1GKBGaA")));
     }
 
     #[test]

@@ -7,15 +7,19 @@ use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
 use std::time::{Duration, Instant};
-use wasmill_pipeline::record::RawBatch;
+use wasmill_pipeline::record::{Anchor, RawBatch};
 
 /// One partition.
 pub(super) struct Feed {
     pub(super) partition: i32,
-    queue: PartitionQueue<Context>,
+    pub(super) queue: PartitionQueue<Context>,
     /// The next offset.
     pub(super) next: i64,
     pub(super) at_end: bool,
+    /// The last record read, if it is known.
+    pub(super) anchor: Option<Anchor>,
+    /// Whether the broker has given something at this place: with an anchor, that record once more.
+    pub(super) confirmed: bool,
     pub(super) paused: bool,
     pub(super) state: State,
     /// Why the broker gives nothing of this partition.
@@ -29,6 +33,8 @@ pub(super) enum State {
     Reading,
     /// The broker does not have the next offset; asked again at this time.
     OutOfRange(Option<Instant>),
+    /// It is another log than the one read so far; asked for its offsets again at this time.
+    Anew(Option<Instant>),
     /// Data loss was told: waits for `skip_to`.
     Lost,
     /// To be fetched again from the next offset.
@@ -36,12 +42,14 @@ pub(super) enum State {
 }
 
 impl Feed {
-    pub(super) fn new(partition: i32, queue: PartitionQueue<Context>, next: i64) -> Self {
+    pub(super) fn new(partition: i32, queue: PartitionQueue<Context>, next: i64, anchor: Option<Anchor>) -> Self {
         Self {
             partition,
             queue,
             next,
             at_end: false,
+            anchor,
+            confirmed: false,
             paused: false,
             state: State::Reading,
             trouble: None,
@@ -55,9 +63,14 @@ impl Feed {
         loop {
             match self.queue.poll(Duration::ZERO) {
                 None => break,
-                // Fetched before the position was moved.
-                Some(Ok(message)) if message.offset() < self.next => {}
+                Some(Ok(message)) if !self.confirmed && self.anchor.is_some_and(|anchor| differs(anchor, &message)) => {
+                    self.state = State::Anew(None);
+                    break;
+                }
+                // The anchor, or fetched before the position was moved.
+                Some(Ok(message)) if message.offset() < self.next => self.confirmed = true,
                 Some(Ok(message)) => {
+                    self.confirmed = true;
                     let batch = batch.get_or_insert_with(|| BatchBuilder::new(limits, self.expected_bytes));
                     let (offset, time_us) = (message.offset(), time_us(&message));
                     self.next = offset + 1;
@@ -84,11 +97,21 @@ impl Feed {
         }))
     }
 
+    /// The offset to fetch from: the anchor's, to see that it is still there, and else the next.
+    pub(super) fn place(&self) -> i64 {
+        self.anchor.map_or(self.next, |anchor| anchor.offset)
+    }
+
     /// Takes note of what came in place of a record. Whether reading cannot go on for now.
     fn stopped_by(&mut self, error: &KafkaError) -> Result<bool> {
         match error {
+            KafkaError::PartitionEOF(_) if !self.confirmed && self.anchor.is_some() => {
+                // The log ends before the record that was read last.
+                self.state = State::OutOfRange(None);
+                Ok(true)
+            }
             KafkaError::PartitionEOF(_) => {
-                self.at_end = true;
+                (self.at_end, self.confirmed) = (true, true);
                 self.trouble = None;
                 Ok(false)
             }
@@ -112,6 +135,12 @@ impl Feed {
             }
         }
     }
+}
+
+/// Whether the anchor's offset has another record now. One behind it is no sign: the anchor may be compacted away.
+fn differs(anchor: Anchor, message: &BorrowedMessage<'_>) -> bool {
+    message.offset() <= anchor.offset
+        && anchor != Anchor::new(message.offset(), time_us(message), message.key(), message.payload())
 }
 
 fn time_us(message: &BorrowedMessage<'_>) -> i64 {

@@ -2,7 +2,7 @@
 
 use super::{Error, Result};
 use rdkafka::ClientConfig;
-use rdkafka::config::FromClientConfig;
+use rdkafka::config::{FromClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaError;
 use std::collections::BTreeMap;
@@ -128,6 +128,14 @@ impl Settings {
             .set("statistics.interval.ms", "1000")
             // librdkafka's high-level consumer wants a name, and commits only when asked to.
             .set("group.id", if self.group_id.is_empty() { "wasmill" } else { &self.group_id });
+        config
+    }
+
+    /// For a client that reads for long: it also tells when the topic is made anew, in librdkafka's log of topics.
+    pub(super) fn reader(&self) -> ClientConfig {
+        let mut config = self.consumer();
+        let debug = self.passthrough.get("debug").map_or("topic".to_owned(), |asked| format!("{asked},topic"));
+        config.set("debug", debug).set_log_level(RDKafkaLogLevel::Debug);
         config
     }
 }

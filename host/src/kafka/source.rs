@@ -6,19 +6,29 @@ use super::context::Context;
 use super::feed::{Feed, State};
 use super::{Error, Result, Settings};
 use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::ops::Deref;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
-use wasmill_pipeline::record::RawBatch;
+use wasmill_pipeline::record::{Anchor, RawBatch};
 
 /// How long the broker may take to answer a question that is asked while reading.
 const ASK: Duration = Duration::from_secs(2);
 
+/// How long the end of a client may take: offsets are committed for lag tools only.
+const CLOSE: Duration = Duration::from_secs(2);
+
 /// How often the client's own queue (outages, statistics, commits) is served.
 const SERVE_EVERY: Duration = Duration::from_millis(50);
+
+/// The most events of the client's own queue that are served at once: more than any look at a topic of 1000
+/// partitions logs.
+const SERVE_MOST: usize = 4096;
 
 /// The longest sleep without a look at the queues: bounds what a lost ring could cost.
 const NAP: Duration = Duration::from_millis(100);
@@ -45,7 +55,7 @@ pub enum Poll {
         partition: i32,
         /// The offset that comes next.
         expected: i64,
-        /// The first offset there is. Below `expected` where the topic was made anew or its log was cut off.
+        /// The first offset there is. Not above `expected` where the topic was made anew or its log was cut off.
         found: i64,
         /// The offset after the last record there is.
         end: i64,
@@ -66,20 +76,23 @@ pub struct Source {
     turn: usize,
     preferred: Vec<i32>,
     bell: Arc<Bell>,
-    consumer: Arc<BaseConsumer<Context>>,
+    consumer: Client,
     topic: String,
     commits: bool,
     served: Option<Instant>,
+    /// How many times the topic was made anew, as far as all feeds know.
+    made_anew: u64,
 }
 
 impl Source {
-    /// Starts to read. `assignment` gives each partition with its next offset; it may be empty.
+    /// Starts to read. `assignment` gives each partition with its next offset; it may be empty. A partition with an
+    /// anchor, the last record that was read of it, is read on only where it still has that record.
     ///
     /// # Errors
     /// `Config` where librdkafka refuses the settings; `Fatal` where it cannot start. A broker that is away is not an
     /// error: `poll` tells.
-    pub fn new(settings: &Settings, assignment: &[(i32, i64)]) -> Result<Self> {
-        let mut config = settings.consumer();
+    pub fn new(settings: &Settings, assignment: &[(i32, i64)], anchors: &BTreeMap<i32, Anchor>) -> Result<Self> {
+        let mut config = settings.reader();
         let share = assignment.len().max(1);
         // librdkafka's limits hold for each partition queue. What the user passed through wins.
         let limits = [
@@ -98,12 +111,13 @@ impl Source {
             turn: 0,
             preferred: Vec::new(),
             bell: Arc::default(),
-            consumer: Arc::new(consumer),
+            consumer: Client(Some(Arc::new(consumer))),
             topic: settings.topic.clone(),
             commits: !settings.group_id.is_empty(),
             served: None,
+            made_anew: 0,
         };
-        source.assign(assignment)?;
+        source.assign(assignment, anchors)?;
         Ok(source)
     }
 
@@ -117,7 +131,7 @@ impl Source {
         }
         // The client knows partitions as of its last look at the topic; without this a new one waits for the next.
         let _ = self.consumer.fetch_metadata(Some(&self.topic), ASK);
-        self.assign(&[(partition, next_offset)])
+        self.assign(&[(partition, next_offset)], &BTreeMap::new())
     }
 
     /// Gives a partition up. Records of it that are held ready are thrown away.
@@ -125,7 +139,7 @@ impl Source {
     /// # Errors
     /// `Fatal` where librdkafka refuses.
     pub fn remove(&mut self, partition: i32) -> Result<()> {
-        if let Some(index) = self.feeds.iter().position(|feed| feed.partition == partition) {
+        if let Some(index) = self.index(partition) {
             self.feeds.remove(index);
             self.turn = 0;
             let list = self.list([partition]);
@@ -139,17 +153,26 @@ impl Source {
     /// # Errors
     /// `Fatal` where librdkafka refuses. Partitions that are not assigned are ignored.
     pub fn skip_to(&mut self, partition: i32, offset: i64) -> Result<()> {
-        let Some(feed) = self.feeds.iter_mut().find(|feed| feed.partition == partition) else { return Ok(()) };
-        feed.next = offset;
-        feed.at_end = false;
+        let Some(index) = self.index(partition) else { return Ok(()) };
+        let feed = &mut self.feeds[index];
+        (feed.next, feed.anchor) = (offset, None);
+        self.fetch_again(index)
+    }
+
+    /// Fetches a partition from the next offset on, or from its anchor to see that this is still there.
+    fn fetch_again(&mut self, index: usize) -> Result<()> {
+        let feed = &mut self.feeds[index];
+        (feed.at_end, feed.confirmed) = (false, false);
         feed.trouble = None;
         feed.state = State::Reading;
-        let paused = feed.paused;
+        let (partition, place, paused) = (feed.partition, feed.place(), feed.paused);
         // A seek is refused for a partition that fell out of range; taking it off and on again always works, and what
         // was fetched before is outdated and never comes.
         let list = self.list([partition]);
         self.consumer.incremental_unassign(&list).map_err(fatal)?;
-        self.consumer.incremental_assign(&self.list_at(&[(partition, offset)])).map_err(fatal)?;
+        // A partition that the client does not know (yet, or any more) has another queue from now on.
+        self.feeds[index].queue = self.queue(partition)?;
+        self.consumer.incremental_assign(&self.list_at(&[(partition, place)])).map_err(fatal)?;
         if paused { self.consumer.pause(&self.list([partition])).map_err(fatal) } else { Ok(()) }
     }
 
@@ -169,8 +192,7 @@ impl Source {
             if let Some(found) = self.look(limits, now)? {
                 return Ok(found);
             }
-            let trouble = self.feeds.iter().find_map(|feed| feed.trouble.as_deref());
-            if let Some(text) = self.consumer.context().outage(trouble) {
+            if let Some(text) = self.consumer.context().outage(self.trouble().as_deref()) {
                 return Ok(Poll::Unavailable(text));
             }
             let left = deadline.saturating_duration_since(now);
@@ -229,7 +251,8 @@ impl Source {
     /// Whether everything before `end`, an end offset seen earlier, has been read. Unlike a comparison with
     /// `position` this holds where the last offsets are no records but the marks of transactions.
     pub fn reached(&self, partition: i32, end: i64) -> bool {
-        self.feed(partition).is_some_and(|feed| feed.next >= end || feed.at_end)
+        // Not before the broker has confirmed that it has what was read.
+        self.feed(partition).is_some_and(|feed| feed.confirmed && (feed.next >= end || feed.at_end))
     }
 
     /// How many offsets are still to be read, over all assigned partitions, as far as known.
@@ -257,18 +280,25 @@ impl Source {
         }
     }
 
-    fn assign(&mut self, assignment: &[(i32, i64)]) -> Result<()> {
+    fn assign(&mut self, assignment: &[(i32, i64)], anchors: &BTreeMap<i32, Anchor>) -> Result<()> {
+        let mut places = Vec::with_capacity(assignment.len());
         for &(partition, next) in assignment {
-            // Split before it is assigned, so that no record comes by the common queue.
-            let mut queue = self
-                .consumer
-                .split_partition_queue(&self.topic, partition)
-                .ok_or_else(|| Error::Fatal(format!("no queue for a partition: partition={partition}")))?;
-            let bell = Arc::clone(&self.bell);
-            queue.set_nonempty_callback(move || bell.ring());
-            self.feeds.push(Feed::new(partition, queue, next));
+            let feed = Feed::new(partition, self.queue(partition)?, next, anchors.get(&partition).copied());
+            places.push((partition, feed.place()));
+            self.feeds.push(feed);
         }
-        self.consumer.incremental_assign(&self.list_at(assignment)).map_err(fatal)
+        self.consumer.incremental_assign(&self.list_at(&places)).map_err(fatal)
+    }
+
+    /// A queue of its own for a partition. To be made before the partition is assigned, so that no record comes by the
+    /// common queue.
+    fn queue(&self, partition: i32) -> Result<PartitionQueue<Context>> {
+        let queue = self.consumer.split_partition_queue(&self.topic, partition);
+        let mut queue =
+            queue.ok_or_else(|| Error::Fatal(format!("no queue for a partition: partition={partition}")))?;
+        let bell = Arc::clone(&self.bell);
+        queue.set_nonempty_callback(move || bell.ring());
+        Ok(queue)
     }
 
     /// Serves the client's own queue.
@@ -277,10 +307,17 @@ impl Source {
             return Ok(());
         }
         self.served = Some(now);
+        self.serve_all()
+    }
+
+    /// Serves what is in the client's own queue, up to a bound, since errors may come as fast as they are taken.
+    fn serve_all(&mut self) -> Result<()> {
         let mut stray = Vec::new();
-        // Each call serves one event; a bound, since errors may come as fast as they are taken.
-        for _ in 0..16 {
+        for _ in 0..SERVE_MOST {
+            let before = self.consumer.context().events();
             match self.consumer.poll(Duration::ZERO) {
+                // Each call serves one event, and tells nothing of it.
+                None if self.consumer.context().events() != before => {}
                 None => break,
                 // Never seen, since queues are split first; but a record is not to be lost.
                 Some(Ok(message)) => stray.push(message.partition()),
@@ -289,8 +326,14 @@ impl Source {
                 Some(Err(_)) => {}
             }
         }
-        for feed in self.feeds.iter_mut().filter(|feed| stray.contains(&feed.partition)) {
-            feed.state = State::Stale;
+        let made_anew = self.consumer.context().made_anew();
+        let anew = std::mem::replace(&mut self.made_anew, made_anew) != made_anew;
+        for feed in &mut self.feeds {
+            if anew && feed.next > 0 {
+                feed.state = State::Anew(None);
+            } else if stray.contains(&feed.partition) {
+                feed.state = State::Stale;
+            }
         }
         Ok(())
     }
@@ -299,7 +342,7 @@ impl Source {
     fn look(&mut self, limits: Limits, now: Instant) -> Result<Option<Poll>> {
         for place in 0..self.preferred.len() {
             let partition = self.preferred[place];
-            if let Some(index) = self.feeds.iter().position(|feed| feed.partition == partition)
+            if let Some(index) = self.index(partition)
                 && let Some(found) = self.look_at(index, limits, now)?
             {
                 return Ok(Some(found));
@@ -327,33 +370,45 @@ impl Source {
         if feed.state == State::Reading
             && let Some(batch) = feed.read(limits)?
         {
+            // What the client said before these records came is heard before they are handed on.
+            self.serve_all()?;
+            let feed = &mut self.feeds[index];
+            if let State::Anew(_) = feed.state {
+                feed.next = batch.offsets[0];
+                return Ok(None);
+            }
+            feed.anchor = batch.anchor();
             return Ok(Some(Poll::Batch(batch)));
         }
         match feed.state {
             State::Reading | State::Lost => Ok(None),
-            State::OutOfRange(again) if again.is_some_and(|again| now < again) => Ok(None),
-            State::OutOfRange(_) => self.explain(index, now),
-            State::Stale => {
-                let (partition, next) = (feed.partition, feed.next);
-                self.skip_to(partition, next).map(|()| None)
-            }
+            State::OutOfRange(Some(again)) | State::Anew(Some(again)) if now < again => Ok(None),
+            State::OutOfRange(_) | State::Anew(_) => self.explain(index, now),
+            State::Stale => self.fetch_again(index).map(|()| None),
         }
     }
 
-    /// Finds out why the broker does not have the next offset of a partition.
+    /// Finds out what the broker has of a partition whose next offset it does not have, or whose log is another.
     fn explain(&mut self, index: usize, now: Instant) -> Result<Option<Poll>> {
         let feed = &mut self.feeds[index];
         let (partition, expected) = (feed.partition, feed.next);
+        let anew = matches!(feed.state, State::Anew(_));
         match self.consumer.fetch_watermarks(&self.topic, partition, ASK) {
-            Ok((found, end)) if expected < found || expected > end => {
+            Ok((found, end)) if anew || expected < found || expected > end => {
                 feed.state = State::Lost;
                 Ok(Some(Poll::DataLoss { partition, expected, found, end }))
             }
-            // The range has moved meanwhile: the offset is there after all.
-            Ok(_) => self.skip_to(partition, expected).map(|()| None),
+            Ok(_) => {
+                // The next offset is there after all: the range has moved meanwhile, or what is gone is the anchor.
+                if !feed.confirmed {
+                    feed.anchor = None;
+                }
+                self.fetch_again(index).map(|()| None)
+            }
             Err(error) => {
                 feed.trouble = Some(format!("partition={partition}: {error}"));
-                feed.state = State::OutOfRange(Some(now + Duration::from_secs(1)));
+                let again = Some(now + Duration::from_secs(1));
+                feed.state = if anew { State::Anew(again) } else { State::OutOfRange(again) };
                 Ok(None)
             }
         }
@@ -375,8 +430,22 @@ impl Source {
         done.map_err(fatal)
     }
 
+    /// What is wrong with one of the partitions.
+    fn trouble(&self) -> Option<String> {
+        let leaderless = |feed: &&Feed| self.consumer.context().leaderless(feed.partition);
+        let told = self.feeds.iter().find_map(|feed| feed.trouble.clone());
+        told.or_else(|| {
+            let partition = self.feeds.iter().find(leaderless)?.partition;
+            Some(format!("a partition has no leader: topic={} partition={partition}", self.topic))
+        })
+    }
+
+    fn index(&self, partition: i32) -> Option<usize> {
+        self.feeds.iter().position(|feed| feed.partition == partition)
+    }
+
     fn feed(&self, partition: i32) -> Option<&Feed> {
-        self.feeds.iter().find(|feed| feed.partition == partition)
+        self.index(partition).map(|index| &self.feeds[index])
     }
 
     fn list(&self, partitions: impl IntoIterator<Item = i32>) -> TopicPartitionList {
@@ -394,6 +463,34 @@ impl Source {
                 .expect("an offset that is not negative is representable");
         }
         list
+    }
+}
+
+/// librdkafka's client. Dropping it waits a moment for commits of offsets that are under way, not for a broker that is
+/// away: there librdkafka waits for a minute.
+struct Client(Option<Arc<BaseConsumer<Context>>>);
+
+impl Deref for Client {
+    type Target = Arc<BaseConsumer<Context>>;
+
+    fn deref(&self) -> &Self::Target {
+        self.0.as_ref().expect("there is a client until it is dropped")
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let client = self.0.take();
+        let (done, is_done) = mpsc::channel();
+        let close = move || {
+            drop(client);
+            // Nobody may wait any more.
+            let _ = done.send(());
+        };
+        // Without a thread for it, it is closed here.
+        if std::thread::Builder::new().name("kafka-close".into()).spawn(close).is_ok() {
+            let _ = is_done.recv_timeout(CLOSE);
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use super::error::{Error, Result};
 use super::staged::{OpenFile, STAGED_SUFFIX, STAGING, SinkCut, StagedFile};
 use crate::disk::{Disk, make_durable_folder};
+use crate::failpoint;
 use crate::mutation::{self, Mutation};
 use std::collections::{BTreeSet, HashSet};
 use std::io::{self, Read, Write};
@@ -36,6 +37,7 @@ pub fn sync(disk: &dyn Disk, root: &Path, cut: &SinkCut) -> Result<()> {
         }
         note_folders(root, &path, &mut folders);
     }
+    failpoint::reach("staged-files-synced");
     if mutation::on(Mutation::FoldersNotSynced) {
         return Ok(());
     }
@@ -81,6 +83,7 @@ impl Commit<'_> {
             file.check()?;
             let staged = self.root.join(&file.staged);
             self.place(&staged, file, &mut folders)?;
+            failpoint::reach("finished-file-linked");
             done.push(staged);
         }
         for file in open {
@@ -90,6 +93,7 @@ impl Commit<'_> {
                 self.complete(file, &whole)?;
             }
             self.place(&whole, &file.file, &mut folders)?;
+            failpoint::reach("open-file-linked");
             done.extend([whole, self.root.join(&file.file.staged)]);
         }
         if mutation::on(Mutation::FinalNamesNotSynced) {
@@ -98,10 +102,12 @@ impl Commit<'_> {
         for folder in &folders {
             (self.step)()?;
             sync_path(self.disk, folder)?;
+            failpoint::reach("folder-synced");
         }
         for staged in &done {
             (self.step)()?;
             remove_if_there(self.disk, staged)?;
+            failpoint::reach("staged-name-removed");
         }
         Ok(())
     }
@@ -154,10 +160,12 @@ impl Commit<'_> {
         if copied != open.len {
             return Err(Error::corrupt(&open.file.staged, "open file became shorter while being read"));
         }
+        failpoint::reach("open-file-copied");
         (self.step)()?;
         if let Some(footer) = &open.footer {
             copy.write_all(footer).map_err(Error::io("write footer", whole))?;
         }
+        failpoint::reach("open-file-completed");
         (self.step)()?;
         copy.sync().map_err(Error::io("sync file", whole))
     }
@@ -190,6 +198,7 @@ pub fn sweep(disk: &dyn Disk, root: &Path, run: &str, keep: &HashSet<String>) ->
                 folders.push(path);
             } else if run_of(&path) == Some(run) && !is_kept(root, &path, keep) {
                 remove_if_there(disk, &path)?;
+                failpoint::reach("staged-file-swept");
                 removed += 1;
             }
         }

@@ -102,12 +102,13 @@ const EIO: i32 = 5;
 /// No room, no permission, a read-only or failing disk: a person can mend these while the process waits.
 fn io_class(error: &io::Error) -> Class {
     use io::ErrorKind::{
-        NotADirectory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StaleNetworkFileHandle, StorageFull,
-        TimedOut,
+        FileTooLarge, NotADirectory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StaleNetworkFileHandle,
+        StorageFull, TimedOut,
     };
     match error.kind() {
         StorageFull
         | QuotaExceeded
+        | FileTooLarge
         | PermissionDenied
         | ReadOnlyFilesystem
         | NotADirectory
@@ -128,8 +129,8 @@ mod tests {
 
     #[test]
     fn a_full_or_failing_disk_is_waited_for() {
-        // ENOSPC, EDQUOT, EACCES, EROFS, EIO as Linux numbers them.
-        for number in [28, 122, 13, 30, 5] {
+        // ENOSPC, EDQUOT, EFBIG, EACCES, EROFS, EIO as Linux numbers them.
+        for number in [28, 122, 27, 13, 30, 5] {
             assert_eq!(of_io(io::Error::from_raw_os_error(number)), Class::Unavailable, "errno {number}");
         }
         assert_eq!(of_io(io::Error::from(io::ErrorKind::InvalidData)), Class::Bug);

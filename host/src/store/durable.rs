@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::error::Error;
 use crate::disk::Disk;
+use crate::failpoint;
 use crate::mutation::{self, Mutation};
 
 /// What temporary names begin with; the generation that writes the file comes next.
@@ -46,7 +47,9 @@ pub(super) fn create(
         }
         file.sync()
     });
+    failpoint::reach("checkpoint-file-written");
     let created = written.map_err(Error::io("write", &target)).and_then(|()| publish(disk, &temporary, &target));
+    failpoint::reach("checkpoint-file-named");
     match disk.remove(&temporary) {
         Err(error) if error.kind() != ErrorKind::NotFound && created.is_ok() => {
             Err(Error::io("remove", &temporary)(error))

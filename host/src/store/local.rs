@@ -13,6 +13,7 @@ use super::manifest::{FORMAT, Manifest, SegmentRef};
 use super::merge::{self, Deletes, plan_merge};
 use super::segment;
 use crate::disk::{Disk, Lock, make_durable_folder};
+use crate::failpoint;
 use crate::mutation::{self, Mutation};
 use arrow_array::Array;
 use wasmill_pipeline::state::delta::StateDelta;
@@ -59,6 +60,7 @@ impl LocalStore {
                 break;
             }
         }
+        failpoint::reach("generation-named");
         durable::sync_folder(disk.as_ref(), dir)?;
         Ok(Self { disk, dir: dir.to_owned(), generation, next_segment: AtomicU64::new(0), _lock: lock })
     }
@@ -71,10 +73,18 @@ impl LocalStore {
     /// The newest checkpoint; `None` before the first.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] and [`Error::Newer`] name its file, whatever older ones there are: their output was
-    /// committed long ago and must not be made again.
+    /// [`Error::Corrupt`] and [`Error::Newer`] name its file, also where it is missing, and whatever older ones there
+    /// are: their output was committed long ago and must not be made again.
     pub fn latest(&self) -> Result<Option<Manifest>, Error> {
-        latest_in(self.disk.as_ref(), &self.dir)
+        let latest = latest_in(self.disk.as_ref(), &self.dir)?;
+        let newest = latest.as_ref().map_or(0, |manifest| manifest.checkpoint);
+        let committed = |name: &Name| if let Name::Committed(checkpoint) = name { Some(*checkpoint) } else { None };
+        match list(self.disk.as_ref(), &self.dir)?.iter().filter_map(|(_, name)| committed(name)).max() {
+            Some(lost) if lost > newest => {
+                Err(Error::corrupt(&self.dir.join(Name::Manifest(lost).to_string()), "it is missing"))
+            }
+            _ => Ok(latest),
+        }
     }
 
     /// Refuses a checkpoint whose state does not fit this pipeline.
@@ -152,6 +162,7 @@ impl LocalStore {
                 return Err(Error::Fenced { path, reason: format!("checkpoint {} exists", manifest.checkpoint) });
             }
         }
+        failpoint::reach("manifest-named");
         durable::sync_folder(self.disk.as_ref(), &self.dir)
     }
 
@@ -226,6 +237,7 @@ impl LocalStore {
     pub fn compact(&self, checkpoint: u64, segments: &mut Vec<SegmentRef>, live_entries: u64) -> Result<bool, Error> {
         let Some(range) = plan_merge(segments, live_entries) else { return Ok(false) };
         let merged = self.merge(checkpoint, segments, range.clone())?;
+        failpoint::reach("segments-merged");
         segments.splice(range, [merged]);
         Ok(true)
     }
@@ -262,6 +274,7 @@ impl LocalStore {
         // Manifests first, so that a crash leaves none without its segments.
         files.sort_unstable_by_key(|(_, name)| !matches!(name, Name::Manifest(_)));
         for (file, _) in &files {
+            failpoint::reach("checkpoint-file-to-remove");
             let path = self.dir.join(file);
             match self.disk.remove(&path) {
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(Error::io("remove", &path)(error)),

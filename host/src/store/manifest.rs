@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::error::Error;
+use wasmill_pipeline::record::Anchor;
 
 /// The format that this release writes, and the newest it reads.
 pub const FORMAT: u32 = 1;
@@ -57,6 +58,9 @@ pub struct PartitionState {
     pub watermark_us: Option<i64>,
     /// Whether it was left out of the minimum for giving nothing.
     pub idle: bool,
+    /// The last record read, by which the partition is known again; missing in checkpoints made before there was one.
+    #[serde(default)]
+    pub anchor: Option<Anchor>,
 }
 
 /// A segment as a manifest names it.
@@ -135,7 +139,13 @@ pub(super) mod tests {
             run: None,
             created_at_us: 1_700_000_000_000_000,
             watermark_us: Some(-5),
-            partitions: vec![PartitionState { partition: 0, next_offset: 42, watermark_us: None, idle: true }],
+            partitions: vec![PartitionState {
+                partition: 0,
+                next_offset: 42,
+                watermark_us: None,
+                idle: true,
+                anchor: Some(Anchor { offset: 41, broker_time_us: 7, hash: u64::MAX }),
+            }],
             plugins: BTreeMap::from([("parser".into(), "abc".into())]),
             counters: BTreeMap::from([("records".into(), u64::MAX)]),
             segments: Vec::new(),
@@ -154,6 +164,17 @@ pub(super) mod tests {
         assert_eq!(decode(&bytes).unwrap(), manifest(7, 1));
         let json: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
         assert_eq!(json["manifest"]["checkpoint"], 7);
+    }
+
+    #[test]
+    fn a_manifest_without_anchors_is_read() {
+        let mut old = manifest(7, 1);
+        old.partitions[0].anchor = None;
+        let text = String::from_utf8(old.encode().unwrap()).unwrap();
+        let body = checked_body(&text).unwrap().replace(",\n      \"anchor\": null", "");
+        assert!(!body.contains("anchor"), "{body}");
+        let checksum = xxh3_128(body.as_bytes());
+        assert_eq!(decode(format!("{OPEN}{checksum:032x}{MIDDLE}{body}{CLOSE}").as_bytes()).unwrap(), old);
     }
 
     #[test]

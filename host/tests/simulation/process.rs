@@ -342,6 +342,7 @@ impl Attempt<'_, '_> {
             cuts: Vec::new(),
             files: SinkCut::default(),
             idle: self.pipeline.watermarks().partitions().filter(|(_, mark)| mark.idle).map(|(p, _)| p).collect(),
+            anchors: BTreeMap::new(),
             lost_records: 0,
             made_at_us: self.process.world.now().elapsed.as_micros() as i64,
         };

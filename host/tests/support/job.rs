@@ -59,6 +59,13 @@ impl Process {
         assert!(status.success());
     }
 
+    /// The same, unless it has ended.
+    pub(crate) fn signal_if_running(&mut self, name: &str) {
+        if self.is_running() {
+            self.signal(name);
+        }
+    }
+
     /// Waits for its end.
     pub(crate) fn wait(mut self) -> (ExitStatus, String) {
         poll_until("the process ends", || self.child.try_wait().unwrap());
@@ -112,6 +119,11 @@ impl Job {
 
     /// Starts it.
     pub(crate) fn start(&self, arguments: &[&str]) -> Process {
+        self.start_in(&[], arguments)
+    }
+
+    /// Starts it with more in its environment.
+    pub(crate) fn start_in(&self, environment: &[(&str, &str)], arguments: &[&str]) -> Process {
         let mut command = wasmill(&["run", "-c", &pipeline_file()]);
         for setting in &self.settings {
             command.args(["--set", setting]);
@@ -122,7 +134,8 @@ impl Job {
             .env("KAFKA_TOPIC", &self.topic)
             .env("OUTPUT_PATH", self.outputs())
             .env("CHECKPOINT_PATH", self.checkpoints())
-            .env("HTTP_LISTEN", "off");
+            .env("HTTP_LISTEN", "off")
+            .envs(environment.iter().copied());
         Process::spawn(command, self.dir.path().join("log"))
     }
 
@@ -132,6 +145,11 @@ impl Job {
         assert!(status.success(), "{status}:\n{log}");
         assert!(log.contains("the accounting closes"), "{log}");
         log
+    }
+
+    /// All that its processes have written to the terminal so far.
+    pub(crate) fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(self.dir.path().join("log")).unwrap()).into_owned()
     }
 
     pub(crate) fn outputs(&self) -> PathBuf {

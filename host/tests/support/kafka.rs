@@ -22,11 +22,17 @@ impl RealKafka {
     /// # Panics
     /// Where it does not start although `CI` is set: there it must.
     pub(crate) fn start() -> Option<Self> {
+        Self::start_with(|_, _| String::new())
+    }
+
+    /// The same with more settings, given its port and the folder of its data.
+    pub(crate) fn start_with(more: impl Fn(u16, &Path) -> String) -> Option<Self> {
         let mut message = String::new();
         // Another process may take the port between the look for it and the broker's start: then once more.
         for _ in 0..2 {
             let dir = tempfile::Builder::new().prefix("wasmill-kafka-").tempdir().unwrap();
             let broker = Self { port: free_ports(), dir };
+            std::fs::write(broker.dir.path().join("more.properties"), more(broker.port, broker.dir.path())).unwrap();
             let output = broker.script("up", &[]);
             if output.status.success() {
                 return Some(broker);
@@ -46,6 +52,16 @@ impl RealKafka {
     /// Stops the broker as an operator would; its data stays.
     pub(crate) fn stop(&self) {
         assert!(self.script("down", &[]).status.success());
+    }
+
+    /// Kills it; its data stays.
+    pub(crate) fn kill(&self) {
+        assert!(self.script("down", &["--now"]).status.success());
+    }
+
+    /// Where its data is.
+    pub(crate) fn folder(&self) -> &Path {
+        self.dir.path()
     }
 
     /// Starts it again on the same port and data.

@@ -3,3 +3,4 @@
 pub(crate) mod job;
 pub(crate) mod oracle;
 pub(crate) mod rows;
+pub(crate) mod topic;

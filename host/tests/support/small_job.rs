@@ -370,3 +370,43 @@ pub(crate) fn click(n: usize, page: &str, seconds: i64) -> Vec<u8> {
     });
     json.to_string().into_bytes()
 }
+
+/// Clicks `from..to`, one each second.
+pub(crate) fn clicks(from: usize, to: usize) -> Vec<Option<Vec<u8>>> {
+    (from..to).map(|n| Some(click(n, "/a", n as i64))).collect()
+}
+
+/// The ids of the events that are committed, sorted.
+pub(crate) fn events(job: &Job) -> Vec<String> {
+    let mut ids = job.column("events_raw", "event_id");
+    ids.sort();
+    ids
+}
+
+/// Every click up to `count` is in the raw files once, and all are counted.
+pub(crate) fn exactly_once(job: &Job, count: usize) {
+    these_once(job, 0..count);
+}
+
+/// The same of these clicks.
+pub(crate) fn these_once(job: &Job, clicks: impl IntoIterator<Item = usize>) {
+    let mut wanted: Vec<String> = clicks.into_iter().map(|n| format!("e{n}")).collect();
+    wanted.sort();
+    assert_eq!(events(job), wanted);
+    assert_eq!(job.counted(), wanted.len() as u64);
+}
+
+/// Whether some checkpoint in the folder has read partitions up to these offsets.
+pub(crate) fn reads_to(checkpoints: &Path, next_offsets: &[i64]) -> bool {
+    files(checkpoints).iter().any(|path| {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        next_offsets.iter().all(|offset| text.contains(&format!("\"next_offset\": {offset},")))
+    })
+}
+
+/// Clicks `from..to` whose pages do not compress, about 2 KB each: they do not fit on a small disk.
+pub(crate) fn noise(from: usize, to: usize) -> Vec<Option<Vec<u8>>> {
+    let random = |n: usize| format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&n.to_le_bytes()));
+    let page = |n: usize| (0..60).map(|k| random(n * 60 + k)).collect::<String>();
+    (from..to).map(|n| Some(click(n, &page(n), n as i64))).collect()
+}

@@ -115,6 +115,22 @@ fn publishing_the_same_again_is_no_fence() {
 }
 
 #[test]
+fn a_missing_manifest_whose_output_is_committed_stops_and_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    for checkpoint in [1, 2] {
+        publish(&store, checkpoint, &[]);
+        store.note_committed(checkpoint).unwrap();
+    }
+    for lost in [2, 1] {
+        fs::remove_file(dir.path().join(Name::Manifest(lost).to_string())).unwrap();
+        let error = store.latest().unwrap_err();
+        assert_eq!(error.class(), Class::Corrupt);
+        assert!(error.to_string().contains(&Name::Manifest(2).to_string()), "{error}");
+    }
+}
+
+#[test]
 fn a_torn_latest_manifest_stops_and_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
