@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use wasmill_pipeline::checkpoint::Cut;
 use wasmill_pipeline::error::Class;
 use wasmill_pipeline::exchange::Message;
+use wasmill_pipeline::fault::FaultReport;
 use wasmill_pipeline::lane::LaneCounts;
 use wasmill_pipeline::record::RawBatch;
 use wasmill_pipeline::shard::Shard;
@@ -418,10 +419,17 @@ impl Driver {
                     self.taps.rows(&self.outputs.names[aggregate], &rows);
                     self.writers.write(self.outputs.aggregates[aggregate], &rows, now)?;
                 }
+                Effect::Fault(report) => self.note_fault(&report),
                 Effect::Send(to, message) => self.outbox.push_back((to, message)),
             }
         }
         self.send_all()
+    }
+
+    fn note_fault(&self, report: &FaultReport) {
+        let (partition, offset) = report.origin;
+        let digest = self.outputs.digest(report.aggregate);
+        tracing::warn!(digest, partition, offset, "a record makes a plugin fail: {}", report.fault);
     }
 
     /// Sends what waits, in order; while a peer's queue is full, takes in what is sent to itself.

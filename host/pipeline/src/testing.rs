@@ -205,6 +205,11 @@ impl Aggregate for CountAndSum {
         }
         Ok(())
     }
+
+    fn renew(&mut self) -> Result<(), Fault> {
+        self.slots.clear();
+        Ok(())
+    }
 }
 
 /// A row of an aggregate over [`CountAndSum`]: start, end, user, events, total.
