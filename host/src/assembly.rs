@@ -65,6 +65,11 @@ impl Outputs {
     pub fn digest(&self, aggregate: Option<usize>) -> &str {
         aggregate.map_or(&self.parser_digest, |index| &self.digests[index])
     }
+
+    /// An aggregate's name and the digest of its plugin; `None` = the parser's, which has no name.
+    pub fn plugin(&self, aggregate: Option<usize>) -> (Option<&str>, &str) {
+        (aggregate.map(|index| self.names[index].as_str()), self.digest(aggregate))
+    }
 }
 
 /// The runtime that the configuration's plugins share.

@@ -8,6 +8,7 @@ use crate::accounting::Totals;
 use crate::assembly::Assembly;
 use crate::clock;
 use crate::driver::{Command, Failure, Report, Shared, lock};
+use crate::faults::Faults;
 use crate::kafka::Waker;
 use crate::sink::{self, SinkCut};
 use crate::store::{FORMAT, LocalStore, Manifest, PartitionState, SegmentRef};
@@ -108,6 +109,8 @@ pub struct Coordinator {
     pub closed_up_to_us: i64,
     /// How many workers have read everything they were to read.
     pub caught_up: usize,
+    /// The plugins' faults.
+    pub faults: Arc<Mutex<Faults>>,
 }
 
 impl Coordinator {
@@ -286,8 +289,18 @@ impl Coordinator {
         self.store.prune(KEPT_CHECKPOINTS)?;
         let offsets = manifest.partitions.iter().map(|p| (p.partition, p.next_offset)).collect();
         self.tell_all(&Command::CommitOffsets(offsets))?;
+        self.trust_again(&manifest, &totals)?;
         self.note(number, totals, files, began.elapsed(), pause, bytes);
         Ok(())
+    }
+
+    /// Ends the watch over aggregates that do not fail any more.
+    fn trust_again(&self, manifest: &Manifest, totals: &Totals) -> Result<(), Failure> {
+        let next_offset = |of| manifest.partitions.iter().find(|p| p.partition == of).map(|p| p.next_offset);
+        let set_aside = |name| totals.aggregates.get(name).map_or(0, |aggregate| aggregate.set_aside);
+        let set_aside: Vec<u64> = self.assembly.outputs.names.iter().map(set_aside).collect();
+        let calm = lock(&self.faults).note_checkpoint(next_offset, &set_aside);
+        calm.into_iter().try_for_each(|aggregate| self.tell_all(&Command::Trust(aggregate)))
     }
 
     fn partition_states(&self, cuts: &[Cut]) -> Vec<PartitionState> {

@@ -11,6 +11,7 @@ pub mod commands;
 pub mod config;
 pub mod coordinator;
 pub mod driver;
+pub mod faults;
 pub mod generate;
 pub mod kafka;
 pub mod observer;

@@ -1,0 +1,224 @@
+//! What a run remembers of its plugins' faults from one attempt to the next, and what it does about each.
+
+use crate::assembly::Outputs;
+use std::sync::Arc;
+use wasmill_pipeline::fault::{Cause, FaultPolicy, FaultRules, PluginFailure, Service, Treatment};
+
+/// How often a call that concerns state may fail without a checkpoint in between, before the aggregate is given up.
+const MOST_UNEXPLAINED: u32 = 2;
+
+/// The memory of a run.
+#[derive(Debug, Default)]
+pub struct Faults {
+    parser: FaultRules,
+    aggregates: Vec<Memory>,
+}
+
+/// What is remembered of one aggregate.
+#[derive(Debug)]
+struct Memory {
+    rules: FaultRules,
+    watch: Option<Watch>,
+    /// Faults that no record explains, since the last checkpoint.
+    unexplained: u32,
+    out: Option<Arc<str>>,
+}
+
+/// Since an aggregate failed on some record: its rows are tried before they count, until all is well again.
+#[derive(Debug)]
+struct Watch {
+    partition: i32,
+    /// The last offset of the records that it failed on.
+    last: i64,
+    /// Rows set aside as of the last checkpoint.
+    set_aside: Option<u64>,
+}
+
+/// What is done about a failure.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Read again from the last checkpoint at once: it will not happen in the same way.
+    Replay,
+    /// Try the same again, as often as failures of other kinds.
+    Retry,
+    /// End the run.
+    Stop,
+}
+
+impl Faults {
+    /// Of a run that begins.
+    pub fn new(parser: FaultRules, aggregates: impl IntoIterator<Item = FaultRules>) -> Self {
+        let memory = |rules| Memory { rules, watch: None, unexplained: 0, out: None };
+        Self { parser, aggregates: aggregates.into_iter().map(memory).collect() }
+    }
+
+    /// How the next attempt treats the plugins.
+    pub fn treatment(&self) -> Treatment {
+        let service = |memory: &Memory| match &memory.out {
+            Some(why) => Service::Out(why.clone()),
+            None if memory.watch.is_some() => Service::Watched,
+            None => Service::Trusted,
+        };
+        let aggregates = self.aggregates.iter().map(|memory| (memory.rules, service(memory))).collect();
+        Treatment { parser: self.parser, aggregates }
+    }
+
+    /// Why an aggregate is out of service, if it is.
+    pub fn out_of_service(&self, aggregate: usize) -> Option<Arc<str>> {
+        self.aggregates.get(aggregate).and_then(|memory| memory.out.clone())
+    }
+
+    /// Judges a failure that ended an attempt.
+    pub fn judge(&mut self, failure: &PluginFailure, outputs: &Outputs) -> Verdict {
+        let digest = outputs.digest(failure.aggregate);
+        let Some((name, memory)) = failure.aggregate.and_then(|index| {
+            let name = outputs.names.get(index)?;
+            Some((name, self.aggregates.get_mut(index)?))
+        }) else {
+            // A parser's record was found already: there is nothing left to find out.
+            return Verdict::Stop;
+        };
+        match failure.cause {
+            Cause::Records { partition, last, .. } => {
+                if memory.watch.replace(Watch { partition, last, set_aside: None }).is_some() {
+                    return Verdict::Retry;
+                }
+                tracing::warn!(aggregate = name, digest, "{failure}; reading again to find which");
+                Verdict::Replay
+            }
+            Cause::Record { .. } => Verdict::Stop,
+            Cause::TooMany { .. } => memory.give_up(name, digest, failure),
+            Cause::Call(_) => {
+                memory.unexplained += 1;
+                match memory.rules.policy {
+                    _ if memory.unexplained < MOST_UNEXPLAINED => Verdict::Retry,
+                    FaultPolicy::Stop => Verdict::Stop,
+                    FaultPolicy::DeadLetter => memory.give_up(name, digest, failure),
+                }
+            }
+        }
+    }
+
+    /// Notes a checkpoint, with each aggregate's rows set aside so far and the next offsets, and gives the aggregates
+    /// that need not be watched any longer: past the records they failed on, a whole interval without a fault.
+    pub fn note_checkpoint(&mut self, next_offset: impl Fn(i32) -> Option<i64>, set_aside: &[u64]) -> Vec<usize> {
+        let mut trusted = Vec::new();
+        for (index, (memory, &now)) in self.aggregates.iter_mut().zip(set_aside).enumerate() {
+            memory.unexplained = 0;
+            let Some(watch) = &mut memory.watch else { continue };
+            let passed = next_offset(watch.partition).is_none_or(|next| next > watch.last);
+            if passed && watch.set_aside == Some(now) {
+                memory.watch = None;
+                trusted.push(index);
+            } else {
+                watch.set_aside = Some(now);
+            }
+        }
+        trusted
+    }
+}
+
+impl Memory {
+    fn give_up(&mut self, name: &str, digest: &str, failure: &PluginFailure) -> Verdict {
+        tracing::error!(
+            aggregate = name,
+            digest,
+            "{failure}; out of service until the next start: its state stays as the last checkpoint has it, and its \
+             rows become dead letters"
+        );
+        self.watch = None;
+        self.out = Some(failure.to_string().into());
+        Verdict::Replay
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wasmill_pipeline::plugin::{Fault, FaultKind};
+
+    fn outputs() -> Outputs {
+        Outputs {
+            topic: "t".into(),
+            parser_digest: "p".into(),
+            digests: vec!["d".into()],
+            names: vec!["a".into()],
+            raw: None,
+            dead_letters: 0,
+            aggregates: vec![1],
+            late: vec![2],
+        }
+    }
+
+    fn failure(aggregate: Option<usize>, cause: Cause) -> PluginFailure {
+        let fault = Fault { plugin: "a".into(), kind: FaultKind::Trap, message: "unreachable".into() };
+        PluginFailure { aggregate, fault, cause }
+    }
+
+    fn records() -> Cause {
+        Cause::Records { partition: 0, first: 5, last: 9 }
+    }
+
+    fn faults(policy: FaultPolicy) -> Faults {
+        let rules = FaultRules { policy, ..FaultRules::default() };
+        Faults::new(rules, [rules])
+    }
+
+    fn service(faults: &Faults) -> Service {
+        faults.treatment().service(0).clone()
+    }
+
+    #[test]
+    fn an_aggregate_that_failed_on_records_is_watched_until_an_interval_is_calm() {
+        let mut faults = faults(FaultPolicy::DeadLetter);
+        assert_eq!(faults.judge(&failure(Some(0), records()), &outputs()), Verdict::Replay);
+        assert_eq!(service(&faults), Service::Watched);
+        assert_eq!(faults.note_checkpoint(|_| Some(9), &[0]), []);
+        assert_eq!(faults.note_checkpoint(|_| Some(9), &[0]), [], "the records are not passed yet");
+        assert_eq!(faults.note_checkpoint(|_| Some(10), &[1]), [], "a row was set aside");
+        assert_eq!(faults.note_checkpoint(|_| Some(20), &[1]), [0]);
+        assert_eq!(service(&faults), Service::Trusted);
+    }
+
+    #[test]
+    fn too_many_faults_take_an_aggregate_out_of_service() {
+        let mut faults = faults(FaultPolicy::DeadLetter);
+        let too_many = failure(Some(0), Cause::TooMany { faults: 10, seen: 20 });
+        assert_eq!(faults.judge(&too_many, &outputs()), Verdict::Replay);
+        assert_eq!(
+            service(&faults),
+            Service::Out("a: trapped: unreachable on too many records faults=10 records=20".into())
+        );
+        assert_eq!(faults.note_checkpoint(|_| Some(1), &[0]), []);
+        assert!(faults.out_of_service(0).is_some(), "only a restart takes it back");
+    }
+
+    #[test]
+    fn a_fault_that_no_record_explains_is_tried_once_more() {
+        let mut faults = faults(FaultPolicy::DeadLetter);
+        let finish = failure(Some(0), Cause::Call("finish"));
+        assert_eq!(faults.judge(&finish, &outputs()), Verdict::Retry);
+        faults.note_checkpoint(|_| None, &[0]);
+        assert_eq!(faults.judge(&finish, &outputs()), Verdict::Retry);
+        assert_eq!(faults.judge(&finish, &outputs()), Verdict::Replay);
+        assert!(faults.out_of_service(0).is_some());
+    }
+
+    #[test]
+    fn the_policy_stop_ends_the_run_and_gives_nothing_up() {
+        let mut faults = faults(FaultPolicy::Stop);
+        assert_eq!(faults.judge(&failure(Some(0), records()), &outputs()), Verdict::Replay, "to find the record");
+        let found = Cause::Record { partition: 0, offset: 7 };
+        assert_eq!(faults.judge(&failure(Some(0), found), &outputs()), Verdict::Stop);
+        let finish = failure(Some(0), Cause::Call("finish"));
+        assert_eq!(faults.judge(&finish, &outputs()), Verdict::Retry);
+        assert_eq!(faults.judge(&finish, &outputs()), Verdict::Stop);
+        assert_eq!(faults.out_of_service(0), None);
+    }
+
+    #[test]
+    fn a_parser_that_fails_too_often_ends_the_run() {
+        let too_many = failure(None, Cause::TooMany { faults: 10, seen: 10 });
+        assert_eq!(faults(FaultPolicy::DeadLetter).judge(&too_many, &outputs()), Verdict::Stop);
+    }
+}
