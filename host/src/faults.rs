@@ -4,8 +4,9 @@ use crate::assembly::Outputs;
 use std::sync::Arc;
 use wasmill_pipeline::fault::{Cause, FaultPolicy, FaultRules, PluginFailure, Service, Treatment};
 
-/// How often a call that concerns state may fail without a checkpoint in between, before the aggregate is given up.
-const MOST_UNEXPLAINED: u32 = 2;
+/// A call that concerns state and fails for the second time within so many checkpoints fails for good: with the default
+/// interval about a quarter of an hour, in which what was overload has passed.
+const CALM_CHECKPOINTS: u32 = 100;
 
 /// The memory of a run.
 #[derive(Debug, Default)]
@@ -19,8 +20,8 @@ pub struct Faults {
 struct Memory {
     rules: FaultRules,
     watch: Option<Watch>,
-    /// Faults that no record explains, since the last checkpoint.
-    unexplained: u32,
+    /// Checkpoints since a fault that no record explains.
+    unexplained: Option<u32>,
     out: Option<Arc<str>>,
 }
 
@@ -37,7 +38,7 @@ struct Watch {
 /// What is done about a failure.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Read again from the last checkpoint at once: it will not happen in the same way.
+    /// Read again from the last checkpoint at once: it cannot end in the same way again and again.
     Replay,
     /// Try the same again, as often as failures of other kinds.
     Retry,
@@ -48,7 +49,7 @@ pub enum Verdict {
 impl Faults {
     /// Of a run that begins.
     pub fn new(parser: FaultRules, aggregates: impl IntoIterator<Item = FaultRules>) -> Self {
-        let memory = |rules| Memory { rules, watch: None, unexplained: 0, out: None };
+        let memory = |rules| Memory { rules, watch: None, unexplained: None, out: None };
         Self { parser, aggregates: aggregates.into_iter().map(memory).collect() }
     }
 
@@ -88,14 +89,13 @@ impl Faults {
             }
             Cause::Record { .. } => Verdict::Stop,
             Cause::TooMany { .. } => memory.give_up(name, digest, failure),
-            Cause::Call(_) => {
-                memory.unexplained += 1;
-                match memory.rules.policy {
-                    _ if memory.unexplained < MOST_UNEXPLAINED => Verdict::Retry,
-                    FaultPolicy::Stop => Verdict::Stop,
-                    FaultPolicy::DeadLetter => memory.give_up(name, digest, failure),
-                }
+            Cause::Call(_) if memory.unexplained.is_none() => {
+                tracing::warn!(aggregate = name, digest, "{failure}; trying once more");
+                memory.unexplained = Some(0);
+                Verdict::Replay
             }
+            Cause::Call(_) if memory.rules.policy == FaultPolicy::Stop => Verdict::Stop,
+            Cause::Call(_) => memory.give_up(name, digest, failure),
         }
     }
 
@@ -104,7 +104,7 @@ impl Faults {
     pub fn note_checkpoint(&mut self, next_offset: impl Fn(i32) -> Option<i64>, set_aside: &[u64]) -> Vec<usize> {
         let mut trusted = Vec::new();
         for (index, (memory, &now)) in self.aggregates.iter_mut().zip(set_aside).enumerate() {
-            memory.unexplained = 0;
+            memory.unexplained = memory.unexplained.map(|since| since + 1).filter(|&since| since < CALM_CHECKPOINTS);
             let Some(watch) = &mut memory.watch else { continue };
             let passed = next_offset(watch.partition).is_none_or(|next| next > watch.last);
             if passed && watch.set_aside == Some(now) {
@@ -197,11 +197,15 @@ mod tests {
     fn a_fault_that_no_record_explains_is_tried_once_more() {
         let mut faults = faults(FaultPolicy::DeadLetter);
         let finish = failure(Some(0), Cause::Call("finish"));
-        assert_eq!(faults.judge(&finish, &outputs()), Verdict::Retry);
-        faults.note_checkpoint(|_| None, &[0]);
-        assert_eq!(faults.judge(&finish, &outputs()), Verdict::Retry);
+        for _ in 0..2 {
+            assert_eq!(faults.judge(&finish, &outputs()), Verdict::Replay);
+            assert_eq!(service(&faults), Service::Trusted);
+            (0..CALM_CHECKPOINTS).for_each(|_| drop(faults.note_checkpoint(|_| None, &[0])));
+        }
         assert_eq!(faults.judge(&finish, &outputs()), Verdict::Replay);
-        assert!(faults.out_of_service(0).is_some());
+        faults.note_checkpoint(|_| None, &[0]);
+        assert_eq!(faults.judge(&finish, &outputs()), Verdict::Replay);
+        assert!(faults.out_of_service(0).is_some(), "a checkpoint in between changes nothing");
     }
 
     #[test]
@@ -211,7 +215,7 @@ mod tests {
         let found = Cause::Record { partition: 0, offset: 7 };
         assert_eq!(faults.judge(&failure(Some(0), found), &outputs()), Verdict::Stop);
         let finish = failure(Some(0), Cause::Call("finish"));
-        assert_eq!(faults.judge(&finish, &outputs()), Verdict::Retry);
+        assert_eq!(faults.judge(&finish, &outputs()), Verdict::Replay);
         assert_eq!(faults.judge(&finish, &outputs()), Verdict::Stop);
         assert_eq!(faults.out_of_service(0), None);
     }

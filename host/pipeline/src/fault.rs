@@ -145,7 +145,7 @@ impl std::fmt::Display for Cause {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Records { partition, first, last } => {
-                write!(f, "on one of some records partition={partition} first_offset={first} last_offset={last}")
+                write!(f, "on one of the records partition={partition} first_offset={first} last_offset={last}")
             }
             Self::Record { partition, offset } => write!(f, "on a record partition={partition} offset={offset}"),
             Self::TooMany { faults, seen } => write!(f, "on too many records faults={faults} records={seen}"),

@@ -222,13 +222,14 @@ pub const POISON: i64 = 13;
 pub struct Touchy {
     inner: CountAndSum,
     trapped: bool,
+    unmergeable: bool,
     calls: Arc<AtomicU64>,
 }
 
 impl Touchy {
-    /// One whose calls of `update` are counted.
-    pub fn counting(calls: Arc<AtomicU64>) -> Self {
-        Self { calls, ..Self::default() }
+    /// One whose calls of `update` are counted; it traps on every `merge`, too, where it is to be `unmergeable`.
+    pub fn counting(calls: Arc<AtomicU64>, unmergeable: bool) -> Self {
+        Self { calls, unmergeable, ..Self::default() }
     }
 
     fn working(&mut self) -> Result<&mut CountAndSum, Fault> {
@@ -256,6 +257,7 @@ impl Aggregate for Touchy {
     }
 
     fn merge(&mut self, slots: &[u32], others: &[u32]) -> Result<(), Fault> {
+        self.trapped |= self.unmergeable;
         self.working()?.merge(slots, others)
     }
 

@@ -27,6 +27,10 @@ struct World {
 
 impl World {
     fn new(rules: FaultRules, service: Service) -> Self {
+        Self::of(rules, service, false)
+    }
+
+    fn of(rules: FaultRules, service: Service, unmergeable: bool) -> Self {
         let calls = Arc::new(AtomicU64::new(0));
         let spec = PipelineSpec {
             time: TimeSpec { watermark_delay_us: 1_000_000, idle_timeout_us: None, max_ahead_us: None },
@@ -37,7 +41,7 @@ impl World {
                 allowed_lateness_us: 0,
             }],
         };
-        let touchy = Touchy::counting(calls.clone());
+        let touchy = Touchy::counting(calls.clone(), unmergeable);
         let descriptions = [touchy.description().clone()];
         let plan = Plan::new(&spec, "events", TestParser::default().description(), &descriptions, 1).unwrap();
         let mut worker = Worker::new(Arc::new(plan), 0, Box::new(TestParser::default()), vec![Box::new(touchy)]);
@@ -144,6 +148,15 @@ fn a_row_set_aside_neither_opens_nor_merges_nor_grows_a_session() {
     assert_eq!(world.worker.shards()[0].open_groups(), 2);
     assert_eq!(world.worker.last_close(), Some(120 + 15 + 1), "no session ends later than its own events say");
     assert_eq!(world.sessions(), [(2, 5), (1, 2)]);
+}
+
+#[test]
+fn a_row_that_would_merge_sessions_that_cannot_be_merged_is_set_aside() {
+    let mut world = World::of(PATIENT, Service::Watched, true);
+    let (read, seen) = world.read(&[(100, 1), (120, 2), (110, 4), (101, 8)]);
+    read.unwrap();
+    assert_eq!(seen.letters.iter().map(|letter| letter.offset).collect::<Vec<_>>(), [2]);
+    assert_eq!(world.sessions(), [(2, 9), (1, 2)]);
 }
 
 #[test]
