@@ -2,7 +2,7 @@
 
 use crate::assembly::Outputs;
 use std::sync::Arc;
-use wasmill_pipeline::fault::{Cause, FaultPolicy, FaultRules, PluginFailure, Service, Treatment};
+use wasmill_pipeline::fault::{Cause, FaultPolicy, FaultRules, PluginFailure, Service, Suspects, Treatment};
 
 /// A call that concerns state and fails for the second time within so many checkpoints fails for good: with the default
 /// interval about a quarter of an hour, in which what was overload has passed.
@@ -25,12 +25,13 @@ struct Memory {
     out: Option<Arc<str>>,
 }
 
-/// Since an aggregate failed on some record: its rows are tried before they count, until all is well again.
+/// Since an aggregate failed on some record: rows are tried before they count, until all is well again.
 #[derive(Debug)]
 struct Watch {
-    partition: i32,
-    /// The last offset of the records that it failed on.
-    last: i64,
+    /// The records that it failed on last.
+    suspects: Suspects,
+    /// Whether the rows of all records are tried, as it failed on others again.
+    all: bool,
     /// Rows set aside as of the last checkpoint.
     set_aside: Option<u64>,
 }
@@ -55,10 +56,10 @@ impl Faults {
 
     /// How the next attempt treats the plugins.
     pub fn treatment(&self) -> Treatment {
-        let service = |memory: &Memory| match &memory.out {
-            Some(why) => Service::Out(why.clone()),
-            None if memory.watch.is_some() => Service::Watched,
-            None => Service::Trusted,
+        let service = |memory: &Memory| match (&memory.out, &memory.watch) {
+            (Some(why), _) => Service::Out(why.clone()),
+            (None, Some(watch)) => Service::Watched((!watch.all).then_some(watch.suspects)),
+            (None, None) => Service::Trusted,
         };
         let aggregates = self.aggregates.iter().map(|memory| (memory.rules, service(memory))).collect();
         Treatment { parser: self.parser, aggregates }
@@ -80,10 +81,13 @@ impl Faults {
             return Verdict::Stop;
         };
         match failure.cause {
-            Cause::Records { partition, last, .. } => {
-                if memory.watch.replace(Watch { partition, last, set_aside: None }).is_some() {
+            Cause::Records(suspects) => {
+                // Poison rarely comes alone: to be back at the beginning for each record would take for ever.
+                let all = memory.watch.is_some();
+                if memory.watch.as_ref().is_some_and(|watch| watch.all) {
                     return Verdict::Retry;
                 }
+                memory.watch = Some(Watch { suspects, all, set_aside: None });
                 tracing::warn!(aggregate = name, digest, "{failure}; reading again to find which");
                 Verdict::Replay
             }
@@ -106,7 +110,7 @@ impl Faults {
         for (index, (memory, &now)) in self.aggregates.iter_mut().zip(set_aside).enumerate() {
             memory.unexplained = memory.unexplained.map(|since| since + 1).filter(|&since| since < CALM_CHECKPOINTS);
             let Some(watch) = &mut memory.watch else { continue };
-            let passed = next_offset(watch.partition).is_none_or(|next| next > watch.last);
+            let passed = next_offset(watch.suspects.partition).is_none_or(|next| next > watch.suspects.last);
             if passed && watch.set_aside == Some(now) {
                 memory.watch = None;
                 trusted.push(index);
@@ -155,8 +159,10 @@ mod tests {
         PluginFailure { aggregate, fault, cause }
     }
 
+    const SUSPECTS: Suspects = Suspects { partition: 0, first: 5, last: 9 };
+
     fn records() -> Cause {
-        Cause::Records { partition: 0, first: 5, last: 9 }
+        Cause::Records(SUSPECTS)
     }
 
     fn faults(policy: FaultPolicy) -> Faults {
@@ -172,12 +178,22 @@ mod tests {
     fn an_aggregate_that_failed_on_records_is_watched_until_an_interval_is_calm() {
         let mut faults = faults(FaultPolicy::DeadLetter);
         assert_eq!(faults.judge(&failure(Some(0), records()), &outputs()), Verdict::Replay);
-        assert_eq!(service(&faults), Service::Watched);
-        assert_eq!(faults.note_checkpoint(|_| Some(9), &[0]), []);
-        assert_eq!(faults.note_checkpoint(|_| Some(9), &[0]), [], "the records are not passed yet");
-        assert_eq!(faults.note_checkpoint(|_| Some(10), &[1]), [], "a row was set aside");
-        assert_eq!(faults.note_checkpoint(|_| Some(20), &[1]), [0]);
+        assert_eq!(service(&faults), Service::Watched(Some(SUSPECTS)));
+        let mut trusted = |next, set_aside| faults.note_checkpoint(|_| Some(next), &[set_aside]) == [0];
+        assert!(!trusted(9, 0));
+        assert!(!trusted(9, 0), "the records are not passed yet");
+        assert!(!trusted(10, 1), "a row was set aside");
+        assert!(trusted(20, 1));
         assert_eq!(service(&faults), Service::Trusted);
+    }
+
+    #[test]
+    fn an_aggregate_that_fails_on_other_records_again_is_watched_on_all() {
+        let mut faults = faults(FaultPolicy::DeadLetter);
+        assert_eq!(faults.judge(&failure(Some(0), records()), &outputs()), Verdict::Replay);
+        assert_eq!(faults.judge(&failure(Some(0), records()), &outputs()), Verdict::Replay);
+        assert_eq!(service(&faults), Service::Watched(None));
+        assert_eq!(faults.judge(&failure(Some(0), records()), &outputs()), Verdict::Retry, "that cannot be");
     }
 
     #[test]
@@ -189,7 +205,7 @@ mod tests {
             service(&faults),
             Service::Out("a: trapped: unreachable on too many records faults=10 records=20".into())
         );
-        assert_eq!(faults.note_checkpoint(|_| Some(1), &[0]), []);
+        assert!(faults.note_checkpoint(|_| Some(1), &[0]).is_empty());
         assert!(faults.out_of_service(0).is_some(), "only a restart takes it back");
     }
 

@@ -20,6 +20,7 @@ pub struct FaultReport {
 
 /// A call that failed, with its arguments.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there are few, each in a box with its report")]
 pub enum FaultyCall {
     /// The parser was given this record.
     Parse {
@@ -115,14 +116,7 @@ pub struct PluginFailure {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// On one or more of these records: the aggregate has to be watched to find out which.
-    Records {
-        /// Their partition.
-        partition: i32,
-        /// The first one's offset.
-        first: i64,
-        /// The last one's offset.
-        last: i64,
-    },
+    Records(Suspects),
     /// On this record, and that is to end the run.
     Record {
         /// Its partition.
@@ -144,7 +138,7 @@ pub enum Cause {
 impl std::fmt::Display for Cause {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Records { partition, first, last } => {
+            Self::Records(Suspects { partition, first, last }) => {
                 write!(f, "on one of the records partition={partition} first_offset={first} last_offset={last}")
             }
             Self::Record { partition, offset } => write!(f, "on a record partition={partition} offset={offset}"),
@@ -154,16 +148,41 @@ impl std::fmt::Display for Cause {
     }
 }
 
+/// Records on one or more of which an aggregate failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Suspects {
+    /// Their partition.
+    pub partition: i32,
+    /// The first one's offset.
+    pub first: i64,
+    /// The last one's offset.
+    pub last: i64,
+}
+
 /// How an aggregate is treated.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Service {
     /// As one that never failed.
     #[default]
     Trusted,
-    /// As one that fails on some record: its rows travel with their records, and are tried before they count.
-    Watched,
+    /// As one that fails on some of these records, or of all (`None`): their rows travel with the records, and are tried
+    /// before they count.
+    Watched(Option<Suspects>),
     /// It gets no rows and is asked nothing; its rows are set aside, for this reason.
     Out(Arc<str>),
+}
+
+impl Service {
+    /// Whether rows of these records are to be tried before they count.
+    pub(crate) fn is_careful_with(&self, raw: &RawBatch) -> bool {
+        match (self, raw.offsets.first(), raw.offsets.last()) {
+            (Self::Watched(Some(of)), Some(&first), Some(&last)) => {
+                of.partition == raw.partition && of.first <= last && of.last >= first
+            }
+            (Self::Watched(None), ..) => true,
+            _ => false,
+        }
+    }
 }
 
 /// How a worker treats its plugins.

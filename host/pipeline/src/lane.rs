@@ -270,7 +270,7 @@ impl Lane {
                 let columns: Vec<&ArrayRef> = aggregate.keys.iter().map(|&k| &batch.columns[k]).collect();
                 Arc::new(Keys::of(&columns, batch.rows()))
             });
-            let watched = *service == Service::Watched;
+            let watched = service.is_careful_with(raw);
             let all = Rows {
                 aggregate: index,
                 rows: None,

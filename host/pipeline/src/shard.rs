@@ -4,7 +4,7 @@ mod poison;
 
 use crate::error::Error;
 use crate::exchange::Rows;
-use crate::fault::{Breaker, Cause, FaultRules, PluginFailure};
+use crate::fault::{Breaker, Cause, FaultRules, PluginFailure, Suspects};
 use crate::key;
 use crate::plan::{AggregatePlan, Bound, Plan};
 use crate::plugin::{Aggregate, Fault, timestamp_type};
@@ -99,7 +99,7 @@ impl Shard {
         }
         let (partition, last) = (rows.origins.partition, rows.len().saturating_sub(1));
         self.apply(rows).map_err(|fault| {
-            self.failure(fault, Cause::Records { partition, first: rows.offset(0), last: rows.offset(last) })
+            self.failure(fault, Cause::Records(Suspects { partition, first: rows.offset(0), last: rows.offset(last) }))
         })?;
         self.counted += rows.len() as u64;
         Ok(())

@@ -229,7 +229,7 @@ pub struct Touchy {
 impl Touchy {
     /// One whose calls of `update` are counted; it traps on every `merge`, too, where it is to be `unmergeable`.
     pub fn counting(calls: Arc<AtomicU64>, unmergeable: bool) -> Self {
-        Self { calls, unmergeable, ..Self::default() }
+        Self { unmergeable, calls, ..Self::default() }
     }
 
     fn working(&mut self) -> Result<&mut CountAndSum, Fault> {

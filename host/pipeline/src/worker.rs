@@ -93,7 +93,7 @@ impl Worker {
 
     /// Trusts an aggregate again that was watched.
     pub fn trust(&mut self, aggregate: usize) {
-        if let Some((_, service @ Service::Watched)) = self.treatment.aggregates.get_mut(aggregate) {
+        if let Some((_, service @ Service::Watched(_))) = self.treatment.aggregates.get_mut(aggregate) {
             *service = Service::Trusted;
         }
     }

@@ -168,14 +168,19 @@ impl<'t> World<'t> {
         Self::new(self.topic, self.stored, workers, self.touchy, self.treatment)
     }
 
-    /// What a run does about a failure: an aggregate that failed on some record is watched from the last checkpoint on.
+    /// What a run does about a failure: the records that an aggregate failed on are watched from the last checkpoint on,
+    /// and where that is not enough, all.
     fn fail(mut self, error: Error) -> Self {
-        let Error::Plugin(PluginFailure { aggregate: Some(aggregate), cause: Cause::Records { .. }, .. }) = error
+        let Error::Plugin(PluginFailure { aggregate: Some(aggregate), cause: Cause::Records(suspects), .. }) = error
         else {
             panic!("{error:?}");
         };
         let service = &mut self.treatment.aggregates[aggregate].1;
-        assert_eq!(std::mem::replace(service, Service::Watched), Service::Trusted, "a watched aggregate goes on");
+        *service = match service {
+            Service::Trusted => Service::Watched(Some(suspects)),
+            Service::Watched(Some(_)) => Service::Watched(None),
+            other => panic!("an aggregate failed in spite of {other:?}"),
+        };
         let workers = self.workers;
         self.crash(workers)
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use wasmill_pipeline::dead_letter::{DeadLetter, Reason};
 use wasmill_pipeline::error::{Class, Error};
-use wasmill_pipeline::fault::{Cause, FaultPolicy, FaultReport, FaultRules, FaultyCall, Service, Treatment};
+use wasmill_pipeline::fault::{Cause, FaultPolicy, FaultReport, FaultRules, FaultyCall, Service, Suspects, Treatment};
 use wasmill_pipeline::plan::Plan;
 use wasmill_pipeline::plugin::{Aggregate, Parser};
 use wasmill_pipeline::spec::{AggregateSpec, PipelineSpec, TimeSpec, Window};
@@ -17,6 +17,8 @@ use wasmill_pipeline::testing::{POISON, TestParser, TestRecord, Touchy, raw_batc
 use wasmill_pipeline::worker::{Effect, Worker};
 
 const PATIENT: FaultRules = FaultRules { policy: FaultPolicy::DeadLetter, breaker: 1.0 };
+
+const WATCHED: Service = Service::Watched(None);
 
 /// One worker whose only aggregate makes sessions with a gap of 15 µs.
 struct World {
@@ -122,12 +124,25 @@ fn a_trusted_aggregate_that_fails_says_on_which_records() {
     let mut world = World::new(PATIENT, Service::Trusted);
     world.read(&[(100, 1)]).0.unwrap();
     let (read, _) = world.read(&[(100, 1), (101, POISON), (102, 1)]);
-    assert_eq!(cause(read), Cause::Records { partition: 0, first: 1, last: 3 });
+    assert_eq!(cause(read), Cause::Records(Suspects { partition: 0, first: 1, last: 3 }));
+}
+
+#[test]
+fn only_suspect_records_are_tried_before_they_count() {
+    let suspects = Suspects { partition: 0, first: 2, last: 3 };
+    let mut world = World::new(PATIENT, Service::Watched(Some(suspects)));
+    world.read(&[(100, 1), (100, 1)]).0.unwrap();
+    let (read, seen) = world.read(&[(100, POISON)]);
+    read.unwrap();
+    assert_eq!(seen.letters.len(), 1);
+    world.read(&[(100, 1), (100, 1)]).0.unwrap();
+    let (read, _) = world.read(&[(100, POISON)]);
+    assert_eq!(cause(read), Cause::Records(Suspects { partition: 0, first: 5, last: 5 }));
 }
 
 #[test]
 fn a_poison_row_costs_twice_the_logarithm_of_its_batch() {
-    let mut world = World::new(PATIENT, Service::Watched);
+    let mut world = World::new(PATIENT, WATCHED);
     let mut events = vec![(100, 1); 4_096];
     events[1_234].1 = POISON;
     let (read, seen) = world.read(&events);
@@ -140,7 +155,7 @@ fn a_poison_row_costs_twice_the_logarithm_of_its_batch() {
 
 #[test]
 fn a_row_set_aside_neither_opens_nor_merges_nor_grows_a_session() {
-    let mut world = World::new(PATIENT, Service::Watched);
+    let mut world = World::new(PATIENT, WATCHED);
     world.read(&[(100, 1), (120, 2)]).0.unwrap();
     let (read, seen) = world.read(&[(110, POISON), (200, POISON), (125, POISON), (101, 4)]);
     read.unwrap();
@@ -152,7 +167,7 @@ fn a_row_set_aside_neither_opens_nor_merges_nor_grows_a_session() {
 
 #[test]
 fn a_row_that_would_merge_sessions_that_cannot_be_merged_is_set_aside() {
-    let mut world = World::of(PATIENT, Service::Watched, true);
+    let mut world = World::of(PATIENT, WATCHED, true);
     let (read, seen) = world.read(&[(100, 1), (120, 2), (110, 4), (101, 8)]);
     read.unwrap();
     assert_eq!(seen.letters.iter().map(|letter| letter.offset).collect::<Vec<_>>(), [2]);
@@ -161,7 +176,7 @@ fn a_row_that_would_merge_sessions_that_cannot_be_merged_is_set_aside() {
 
 #[test]
 fn a_report_has_all_that_it_takes_to_see_the_fault_again() {
-    let mut world = World::new(PATIENT, Service::Watched);
+    let mut world = World::new(PATIENT, WATCHED);
     world.read(&[(100, 7)]).0.unwrap();
     let (read, seen) = world.read(&[(101, POISON), (500, POISON)]);
     read.unwrap();
@@ -179,7 +194,7 @@ fn a_report_has_all_that_it_takes_to_see_the_fault_again() {
 #[test]
 fn more_faults_than_the_breaker_allows_end_the_bisection() {
     let rules = FaultRules { breaker: 0.01, ..PATIENT };
-    let mut world = World::new(rules, Service::Watched);
+    let mut world = World::new(rules, WATCHED);
     let few = vec![(100, POISON); 9];
     world.read(&few).0.unwrap();
     let many = vec![(100, POISON); 500];
@@ -189,7 +204,7 @@ fn more_faults_than_the_breaker_allows_end_the_bisection() {
 #[test]
 fn faults_are_counted_anew_after_a_cut() {
     let rules = FaultRules { breaker: 0.01, ..PATIENT };
-    let mut world = World::new(rules, Service::Watched);
+    let mut world = World::new(rules, WATCHED);
     for number in 1..=3 {
         world.read(&[(100, POISON); 9]).0.unwrap();
         world.worker.begin_cut(number, &mut Vec::new());
@@ -201,7 +216,7 @@ fn faults_are_counted_anew_after_a_cut() {
 #[test]
 fn the_policy_stop_names_the_record_and_still_reports_it() {
     let rules = FaultRules { policy: FaultPolicy::Stop, ..PATIENT };
-    let mut world = World::new(rules, Service::Watched);
+    let mut world = World::new(rules, WATCHED);
     let (read, seen) = world.read(&[(100, 1), (101, 1), (102, POISON), (103, 1)]);
     assert_eq!(cause(read), Cause::Record { partition: 0, offset: 2 });
     assert_eq!(seen.reports[0].origin, (0, 2));
