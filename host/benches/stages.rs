@@ -15,6 +15,7 @@ use wasmill::disk::RealDisk;
 use wasmill::plugin::World;
 use wasmill::sink::{FileNaming, Writers};
 use wasmill_pipeline::exchange::Rows;
+use wasmill_pipeline::fault::Treatment;
 use wasmill_pipeline::lane::{Lane, LaneCounts, LaneOutput};
 use wasmill_pipeline::record::RawBatch;
 use wasmill_pipeline::shard::Shard;
@@ -43,11 +44,15 @@ fn job() -> (Assembly, RawBatch) {
     (assembly, raw)
 }
 
+fn counts(assembly: &Assembly) -> LaneCounts {
+    LaneCounts::new(assembly.outputs.names.len())
+}
+
 fn process(assembly: &Assembly, raw: &RawBatch) -> LaneOutput {
     let mut out = LaneOutput::default();
     let mut parser = assembly.instances().unwrap().parser;
     let mut lane = Lane::new(assembly.plan.clone(), 0, 0, NOTHING_SEEN);
-    lane.process(parser.as_mut(), raw, &mut LaneCounts::default(), &mut out).unwrap();
+    lane.process(parser.as_mut(), raw, &Treatment::default(), &mut counts(assembly), &mut out).unwrap();
     out
 }
 
@@ -62,7 +67,7 @@ fn stages(c: &mut Criterion) {
             || Lane::new(assembly.plan.clone(), 0, 0, NOTHING_SEEN),
             |mut lane| {
                 let mut out = LaneOutput::default();
-                lane.process(parser.as_mut(), &raw, &mut LaneCounts::default(), &mut out).unwrap();
+                lane.process(parser.as_mut(), &raw, &Treatment::default(), &mut counts(&assembly), &mut out).unwrap();
                 out
             },
             BatchSize::SmallInput,
@@ -73,11 +78,11 @@ fn stages(c: &mut Criterion) {
     for (index, plugin) in assembly.instances().unwrap().aggregates.into_iter().enumerate() {
         let mut shard = Shard::new(assembly.plan.clone(), index, plugin);
         let name = format!("shard {}", assembly.outputs.names[index]);
-        group.bench_function(name, |b| b.iter(|| shard.update(&rows[index]).unwrap()));
+        group.bench_function(name, |b| b.iter(|| shard.update(&rows[index], &mut Vec::new()).unwrap()));
         let name = format!("update and cut {}", assembly.outputs.names[index]);
         group.bench_function(name, |b| {
             b.iter(|| {
-                shard.update(&rows[index]).unwrap();
+                shard.update(&rows[index], &mut Vec::new()).unwrap();
                 shard.cut().unwrap()
             });
         });

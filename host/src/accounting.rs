@@ -33,6 +33,8 @@ pub struct AggregateTotals {
     pub counted: u64,
     /// Rows too late.
     pub late: u64,
+    /// Rows set aside: its plugin failed on them, or was out of service.
+    pub set_aside: u64,
     /// Sliding windows missed by rows that count in others.
     pub late_windows: u64,
     /// Rows given out.
@@ -45,7 +47,7 @@ impl Totals {
         self.lost_records += lost_records;
         for cut in cuts {
             self.add_lanes(names, &cut.counts);
-            self.add_shards(names, &cut.counted, &cut.closed);
+            self.add_shards(names, &cut.counted, &cut.set_aside, &cut.closed);
         }
     }
 
@@ -64,13 +66,17 @@ impl Totals {
             totals.late += late;
             totals.late_windows += late_windows;
         }
+        for (name, set_aside) in names.iter().zip(&counts.set_aside) {
+            self.aggregates.entry(name.clone()).or_default().set_aside += set_aside;
+        }
     }
 
-    /// Adds what a worker's shards took in and gave out.
-    pub fn add_shards(&mut self, names: &[String], counted: &[u64], closed: &[u64]) {
-        for ((name, counted), closed) in names.iter().zip(counted).zip(closed) {
+    /// Adds what a worker's shards took in, set aside and gave out.
+    pub fn add_shards(&mut self, names: &[String], counted: &[u64], set_aside: &[u64], closed: &[u64]) {
+        for (((name, counted), set_aside), closed) in names.iter().zip(counted).zip(set_aside).zip(closed) {
             let totals = self.aggregates.entry(name.clone()).or_default();
             totals.counted += counted;
+            totals.set_aside += set_aside;
             totals.closed += closed;
         }
     }
@@ -91,9 +97,12 @@ impl Totals {
             ));
         }
         for (name, totals) in &self.aggregates {
-            if self.rows != totals.counted + totals.late {
-                let (rows, counted, late) = (self.rows, totals.counted, totals.late);
-                mistakes.push(format!("{name}: rows {rows} are not counted {counted} + late {late}"));
+            let AggregateTotals { counted, late, set_aside, .. } = *totals;
+            if self.rows != counted + late + set_aside {
+                let rows = self.rows;
+                mistakes.push(format!(
+                    "{name}: rows {rows} are not counted {counted} + late {late} + set aside {set_aside}"
+                ));
             }
         }
         mistakes
@@ -140,6 +149,7 @@ impl Totals {
             match what {
                 "counted" => aggregate.counted = count,
                 "late" => aggregate.late = count,
+                "set_aside" => aggregate.set_aside = count,
                 "late_windows" => aggregate.late_windows = count,
                 "closed" => aggregate.closed = count,
                 _ => {}
@@ -150,8 +160,14 @@ impl Totals {
 }
 
 impl AggregateTotals {
-    fn parts(&self) -> [(&'static str, u64); 4] {
-        [("counted", self.counted), ("late", self.late), ("late_windows", self.late_windows), ("closed", self.closed)]
+    fn parts(&self) -> [(&'static str, u64); 5] {
+        [
+            ("counted", self.counted),
+            ("late", self.late),
+            ("set_aside", self.set_aside),
+            ("late_windows", self.late_windows),
+            ("closed", self.closed),
+        ]
     }
 }
 
@@ -160,7 +176,7 @@ mod tests {
     use super::*;
 
     fn totals() -> Totals {
-        let aggregate = AggregateTotals { counted: 6, late: 1, late_windows: 2, closed: 3 };
+        let aggregate = AggregateTotals { counted: 4, late: 1, set_aside: 2, late_windows: 2, closed: 3 };
         Totals {
             records: 10,
             filtered: 1,

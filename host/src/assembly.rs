@@ -46,6 +46,8 @@ pub struct Outputs {
     pub topic: String,
     /// The digest of the parser, as it stands in dead letters.
     pub parser_digest: String,
+    /// The digests of the aggregates.
+    pub digests: Vec<String>,
     /// The aggregates' names.
     pub names: Vec<String>,
     /// The events, unless they are not written.
@@ -56,6 +58,18 @@ pub struct Outputs {
     pub aggregates: Vec<usize>,
     /// Each aggregate's late rows.
     pub late: Vec<usize>,
+}
+
+impl Outputs {
+    /// The digest of an aggregate's plugin; `None` = of the parser's.
+    pub fn digest(&self, aggregate: Option<usize>) -> &str {
+        aggregate.map_or(&self.parser_digest, |index| &self.digests[index])
+    }
+
+    /// An aggregate's name and the digest of its plugin; `None` = the parser's, which has no name.
+    pub fn plugin(&self, aggregate: Option<usize>) -> (Option<&str>, &str) {
+        (aggregate.map(|index| self.names[index].as_str()), self.digest(aggregate))
+    }
 }
 
 /// The runtime that the configuration's plugins share.
@@ -123,13 +137,14 @@ impl Assembly {
         let names: Option<Vec<&str>> = wanted.as_ref().map(|names| names.iter().map(String::as_str).collect());
         let projected = parser.parser(&parser_config, topic, names.as_deref()).map_err(|error| vec![chain(&error)])?;
         let plan = Plan::new(&spec, topic, projected.description(), &descriptions, workers).map_err(sentences)?;
-        let (outputs, output_specs) = lay_out(config, &plan, parser.digest());
+        let components: Vec<Component> = aggregates.into_iter().flatten().collect();
+        let (outputs, output_specs) = lay_out(config, &plan, parser.digest(), &components);
         Ok(Self {
             plan: Arc::new(plan),
             outputs: Arc::new(outputs),
             output_specs: output_specs.into(),
             parser,
-            aggregates: aggregates.into_iter().flatten().collect(),
+            aggregates: components,
             configs,
             parser_config,
             wanted,
@@ -188,7 +203,12 @@ fn used_columns(plan: &Plan) -> Vec<String> {
     used.into_iter().map(|index| plan.columns[index].name.clone()).collect()
 }
 
-fn lay_out(config: &Config, plan: &Plan, parser_digest: &str) -> (Outputs, Vec<sink::OutputSpec>) {
+fn lay_out(
+    config: &Config,
+    plan: &Plan,
+    parser_digest: &str,
+    aggregates: &[Component],
+) -> (Outputs, Vec<sink::OutputSpec>) {
     let mut specs = Vec::new();
     let mut add = |spec| {
         specs.push(spec);
@@ -199,6 +219,7 @@ fn lay_out(config: &Config, plan: &Plan, parser_digest: &str) -> (Outputs, Vec<s
     let mut outputs = Outputs {
         topic: plan.topic.to_string(),
         parser_digest: parser_digest.to_owned(),
+        digests: aggregates.iter().map(|component| component.digest().to_owned()).collect(),
         names: plan.aggregates.iter().map(|a| a.spec.name.clone()).collect(),
         raw,
         dead_letters,

@@ -94,6 +94,11 @@ impl Checkpointer {
         self.checkpoint
     }
 
+    /// The aggregates' names, in their order.
+    pub fn aggregates(&self) -> &[String] {
+        &self.identity.aggregates
+    }
+
     /// Makes a cut the next checkpoint.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use crate::checkpointer::{Checkpointer, Made, WholeCut};
 use crate::clock;
 use crate::driver::{Command, Failure, Report, Shared, lock};
 use crate::failpoint;
+use crate::faults::Faults;
 use crate::kafka::Waker;
 use crate::sink::SinkCut;
 use anyhow::anyhow;
@@ -87,6 +88,8 @@ pub struct Coordinator {
     pub partitions: BTreeSet<i32>,
     /// How many workers have read everything they were to read.
     pub caught_up: usize,
+    /// The plugins' faults.
+    pub faults: Arc<Mutex<Faults>>,
 }
 
 impl Coordinator {
@@ -235,8 +238,18 @@ impl Coordinator {
         let made = self.checkpointer.publish(whole)?;
         self.tell_all(&Command::CommitOffsets(made.offsets.clone()))?;
         failpoint::reach("offsets-told");
+        self.trust_again(&made)?;
         self.note(made, committed, began.elapsed(), pause);
         Ok(())
+    }
+
+    /// Ends the watch over aggregates that do not fail any more.
+    fn trust_again(&self, made: &Made) -> Result<(), Failure> {
+        let next_offset = |of| made.offsets.iter().find(|(partition, _)| *partition == of).map(|&(_, next)| next);
+        let set_aside = |name| made.totals.aggregates.get(name).map_or(0, |aggregate| aggregate.set_aside);
+        let set_aside: Vec<u64> = self.checkpointer.aggregates().iter().map(set_aside).collect();
+        let calm = lock(&self.faults).note_checkpoint(next_offset, &set_aside);
+        calm.into_iter().try_for_each(|aggregate| self.tell_all(&Command::Trust(aggregate)))
     }
 
     fn note(&self, made: Made, committed: Vec<String>, took: Duration, pause: Duration) {

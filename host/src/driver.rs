@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use wasmill_pipeline::checkpoint::Cut;
 use wasmill_pipeline::error::Class;
 use wasmill_pipeline::exchange::Message;
+use wasmill_pipeline::fault::FaultReport;
 use wasmill_pipeline::lane::LaneCounts;
 use wasmill_pipeline::record::{Anchor, RawBatch};
 use wasmill_pipeline::shard::Shard;
@@ -56,6 +57,8 @@ pub enum Command {
     Close(i64),
     /// Close everything: nothing is open at this watermark.
     Drain(i64),
+    /// Watch this aggregate no longer.
+    Trust(usize),
     /// Tell the broker how far the group has come.
     CommitOffsets(Vec<(i32, i64)>),
 }
@@ -147,6 +150,8 @@ pub struct Standing {
     pub counts: LaneCounts,
     /// Rows its shards took in, by aggregate.
     pub counted: Vec<u64>,
+    /// Rows its shards set aside, by aggregate.
+    pub set_aside: Vec<u64>,
     /// Rows its shards gave out, by aggregate.
     pub closed: Vec<u64>,
     /// Open groups, by aggregate.
@@ -303,6 +308,7 @@ impl Driver {
                 }
                 Command::Close(watermark) => self.worker.close(watermark, &mut effects)?,
                 Command::Drain(watermark) => self.worker.drain(watermark, &mut effects)?,
+                Command::Trust(aggregate) => self.worker.trust(aggregate),
                 Command::CommitOffsets(offsets) => {
                     let mine: Vec<_> = offsets.into_iter().filter(|(p, _)| self.last_heard.contains_key(p)).collect();
                     self.source.commit_offsets(&mine);
@@ -356,7 +362,8 @@ impl Driver {
             }
         }
         let mut effects = Vec::new();
-        self.worker.read(&raw, &mut effects)?;
+        let read = self.worker.read(&raw, &mut effects);
+        self.unless_failed(read, &effects)?;
         self.anchors.extend(raw.anchor().map(|anchor| (partition, anchor)));
         self.carry_out(effects)?;
         // Only now, with its rows handed on, may the batch move the watermark.
@@ -411,6 +418,12 @@ impl Driver {
     }
 
     fn carry_out(&mut self, effects: Vec<Effect>) -> Result<(), Failure> {
+        self.write_all(effects)?;
+        self.send_all()
+    }
+
+    /// Writes what is to be written; what is to be sent waits in the outbox.
+    fn write_all(&mut self, effects: Vec<Effect>) -> Result<(), Failure> {
         let now = Instant::now();
         for effect in effects {
             match effect {
@@ -422,7 +435,8 @@ impl Driver {
                 }
                 Effect::Late(aggregate, rows) => self.writers.write(self.outputs.late[aggregate], &rows, now)?,
                 Effect::DeadLetters(letters) => {
-                    let rows = dead_letter_batch(&self.outputs.topic, &self.outputs.parser_digest, &letters);
+                    let plugin = |aggregate| self.outputs.plugin(aggregate);
+                    let rows = dead_letter_batch(&self.outputs.topic, plugin, &letters);
                     self.writers.write(self.outputs.dead_letters, &rows, now)?;
                 }
                 Effect::Closed(aggregate, rows) => {
@@ -430,10 +444,17 @@ impl Driver {
                     self.writers.write(self.outputs.aggregates[aggregate], &rows, now)?;
                     failpoint::reach("close-written");
                 }
+                Effect::Fault(report) => self.note_fault(&report),
                 Effect::Send(to, message) => self.outbox.push_back((to, message)),
             }
         }
-        self.send_all()
+        Ok(())
+    }
+
+    fn note_fault(&self, report: &FaultReport) {
+        let (partition, offset) = report.origin;
+        let digest = self.outputs.digest(report.aggregate);
+        tracing::warn!(digest, partition, offset, "a record makes a plugin fail: {}", report.fault);
     }
 
     /// Sends what waits, in order; while a peer's queue is full, takes in what is sent to itself.
@@ -484,13 +505,25 @@ impl Driver {
     /// Takes in one message. What this makes it send waits in the outbox, behind what waits there already.
     fn receive(&mut self, from: usize, message: Message) -> Result<(), Failure> {
         let mut effects = Vec::new();
-        self.worker.receive(from, message, &mut effects)?;
-        for effect in effects {
-            if let Effect::Send(to, message) = effect {
-                self.outbox.push_back((to, message));
+        let received = self.worker.receive(from, message, &mut effects);
+        self.unless_failed(received, &effects)?;
+        self.write_all(effects)
+    }
+
+    /// A failure, before which only its report is told: nothing else of that step is done.
+    fn unless_failed(
+        &self,
+        step: Result<(), wasmill_pipeline::error::Error>,
+        effects: &[Effect],
+    ) -> Result<(), Failure> {
+        if step.is_err() {
+            for effect in effects {
+                if let Effect::Fault(report) = effect {
+                    self.note_fault(report);
+                }
             }
         }
-        Ok(())
+        Ok(step?)
     }
 
     /// Reports this worker's part of the cut, and says whether it was the last cut.
@@ -526,6 +559,7 @@ impl Driver {
         standing.counts = self.worker.counts().clone();
         let shards = self.worker.shards();
         standing.counted = shards.iter().map(Shard::counted_rows).collect();
+        standing.set_aside = shards.iter().map(Shard::set_aside_rows).collect();
         standing.closed = shards.iter().map(Shard::closed_rows).collect();
         standing.open_groups = shards.iter().map(|s| s.open_groups() as u64).collect();
         let partition =

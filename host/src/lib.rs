@@ -14,6 +14,7 @@ pub mod coordinator;
 pub mod disk;
 pub mod driver;
 pub mod failpoint;
+pub mod faults;
 pub mod generate;
 pub mod kafka;
 pub mod observer;

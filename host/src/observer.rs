@@ -97,7 +97,7 @@ impl Observer {
         let mut totals = lock(&self.view.base).clone();
         for standing in standings {
             totals.add_lanes(&self.names, &standing.counts);
-            totals.add_shards(&self.names, &standing.counted, &standing.closed);
+            totals.add_shards(&self.names, &standing.counted, &standing.set_aside, &standing.closed);
             totals.lost_records += standing.lost_records;
         }
         totals
@@ -111,6 +111,8 @@ impl Observer {
                 name: name.clone(),
                 counted: of.counted,
                 late: of.late,
+                set_aside: of.set_aside,
+                out_of_service: lock(&self.view.faults).out_of_service(index).map(|why| why.to_string()),
                 open_groups,
                 rows_out: of.closed,
             }
@@ -152,8 +154,18 @@ impl Observer {
         };
         format!(
             "{how}: {records} records, {rows} rows ({untimed} with the broker's time), {dead}, {filtered} filtered, \
-             {late} late; {books}"
+             {late} late{}; {books}{}",
+            set_aside(&totals),
+            self.out_of_service()
         )
+    }
+
+    /// `; OUT OF SERVICE: sessions (why)`, where that is so.
+    fn out_of_service(&self) -> String {
+        let faults = lock(&self.view.faults);
+        let out = |(index, name): (usize, &String)| Some(format!("{name} ({})", faults.out_of_service(index)?));
+        let out: Vec<String> = self.names.iter().enumerate().filter_map(out).collect();
+        if out.is_empty() { String::new() } else { format!("; OUT OF SERVICE: {}", out.join(", ")) }
     }
 }
 
@@ -167,6 +179,14 @@ fn dead_letters(totals: &Totals) -> String {
     } else {
         format!("{all} dead letters ({})", reasons.join(", "))
     }
+}
+
+/// `, 3 rows set aside (sessions 3)`, where there are any.
+fn set_aside(totals: &Totals) -> String {
+    let of = totals.aggregates.iter().filter(|(_, aggregate)| aggregate.set_aside > 0);
+    let names: Vec<String> = of.map(|(name, aggregate)| format!("{name} {}", aggregate.set_aside)).collect();
+    let all: u64 = totals.aggregates.values().map(|aggregate| aggregate.set_aside).sum();
+    if names.is_empty() { String::new() } else { format!(", {all} rows set aside ({})", names.join(", ")) }
 }
 
 fn partitions(standings: &[Standing], shared: Option<&Shared>) -> Vec<admin::Partition> {
@@ -204,6 +224,7 @@ fn accounting(progress: &Progress) -> Accounting {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::accounting::AggregateTotals;
 
     #[test]
     fn dead_letters_are_told_by_reason() {
@@ -211,5 +232,13 @@ mod tests {
         let totals = Totals { dead_letters: letters, ..Totals::default() };
         assert_eq!(dead_letters(&totals), "3 dead letters (malformed 2, missing 1)");
         assert_eq!(dead_letters(&Totals::default()), "0 dead letters");
+    }
+
+    #[test]
+    fn rows_set_aside_are_told_by_aggregate() {
+        let sessions = AggregateTotals { set_aside: 3, ..AggregateTotals::default() };
+        let aggregates = [("sessions".to_owned(), sessions), ("pages".to_owned(), AggregateTotals::default())].into();
+        assert_eq!(set_aside(&Totals { aggregates, ..Totals::default() }), ", 3 rows set aside (sessions 3)");
+        assert_eq!(set_aside(&Totals::default()), "");
     }
 }

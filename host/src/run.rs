@@ -7,6 +7,7 @@ use crate::coordinator::{Coordinator, End, Progress, worker_of};
 use crate::disk::{Disk, RealDisk};
 use crate::driver::{Driver, Failure, INBOX, Reading, Shared, Standing, Wires, lock};
 use crate::failpoint;
+use crate::faults::{Faults, Verdict};
 use crate::kafka::{Admin, Settings, Source, Start, Waker};
 use crate::recovery::{Beginning, recover_files};
 use crate::sink::{FileNaming, Writers};
@@ -21,7 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use wasmill_pipeline::error::Class;
+use wasmill_pipeline::error::{Class, Error};
 use wasmill_pipeline::record::Anchor;
 use wasmill_pipeline::spec::TimeSpec;
 use wasmill_pipeline::worker::Worker;
@@ -79,6 +80,8 @@ pub struct View {
     pub generation: Mutex<u64>,
     /// What is waited for, if anything is.
     pub waiting: Mutex<Option<String>>,
+    /// The plugins' faults.
+    pub faults: Arc<Mutex<Faults>>,
 }
 
 impl View {
@@ -121,6 +124,15 @@ pub fn run(
         if lock(&view.progress).made > made {
             (backoff, failures) = (BACKOFF.0, 0);
         }
+        let verdict = match failure.error.downcast_ref::<Error>() {
+            Some(Error::Plugin(plugin)) => lock(&view.faults).judge(plugin, &assembly.outputs),
+            _ => Verdict::Retry,
+        };
+        match verdict {
+            Verdict::Replay => continue,
+            Verdict::Stop => return Err(tell_digest(failure, assembly)),
+            Verdict::Retry => {}
+        }
         failures += 1;
         match failure.class {
             Class::Unavailable => {}
@@ -132,6 +144,14 @@ pub fn run(
         sleep_unless(stop, backoff);
         backoff = (backoff * 2).min(BACKOFF.1);
     }
+}
+
+/// A plugin's failure, with the digest of the plugin.
+fn tell_digest(failure: Failure, assembly: &Assembly) -> Failure {
+    let Some(Error::Plugin(plugin)) = failure.error.downcast_ref::<Error>() else { return failure };
+    let digest = assembly.outputs.digest(plugin.aggregate);
+    let error = anyhow!("{plugin} digest={digest}; nothing since the last checkpoint was committed");
+    Failure { error, ..failure }
 }
 
 /// How many records of a topic that began empty have been read: offsets count over attempts.
@@ -307,6 +327,7 @@ impl Attempt<'_> {
             progress: self.view.progress.clone(),
             partitions,
             caught_up: 0,
+            faults: self.view.faults.clone(),
         };
         let threads: Vec<JoinHandle<()>> = drivers.into_iter().map(spawn).collect::<Result<_, _>>()?;
         // Dropping the coordinator, at the end of its run, ends the workers: their command queues close.
@@ -322,7 +343,9 @@ impl Attempt<'_> {
 
     fn worker(&self, number: usize) -> Result<Worker, Failure> {
         let made = self.assembly.instances().map_err(|error| Failure::new(Class::Plugin, error))?;
-        Ok(Worker::new(self.assembly.plan.clone(), number, made.parser, made.aggregates))
+        let mut worker = Worker::new(self.assembly.plan.clone(), number, made.parser, made.aggregates);
+        worker.treat(lock(&self.view.faults).treatment());
+        Ok(worker)
     }
 
     #[allow(clippy::too_many_arguments, reason = "the parts of one thread, named once, here")]

@@ -1,11 +1,10 @@
-//! What bad records and hostile plugins get: dead letters, while everything else is counted exactly once.
+//! What bad records get: dead letters, while everything else is counted exactly once.
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 #[path = "support/small_job.rs"]
 mod job;
 
 use job::{Job, click, write, write_keyed};
-use std::collections::BTreeMap;
 use wasmill::kafka::EmbeddedBroker;
 
 /// A click as text, for tests that spoil it.
@@ -46,15 +45,6 @@ fn bad() -> Vec<(&'static str, Vec<u8>)> {
         ("missing", b"{}".to_vec()),
         ("too_far_ahead", click(0, "/a", 3601)),
     ]
-}
-
-/// How often each text is there.
-fn tally(texts: impl IntoIterator<Item = String>) -> BTreeMap<String, usize> {
-    let mut counts = BTreeMap::new();
-    for text in texts {
-        *counts.entry(text).or_default() += 1;
-    }
-    counts
 }
 
 #[test]
@@ -119,61 +109,4 @@ fn a_running_pipeline_counts_dead_letters_by_reason_in_its_status() {
     assert_eq!((&status["dead_letters"]["malformed"], &status["dead_letters"]["missing"]), (&1.into(), &1.into()));
     assert_eq!((&status["filtered"], &status["broker_time_rows"], &status["rows"]), (&1.into(), &1.into(), &1.into()));
     running.stop().expect(0);
-}
-
-/// Each crime's letter, and what the fault says of it.
-const FAULTS: [(u8, &str); 17] = [
-    (b'T', "unreachable"),
-    (b'P', "the panic that was asked for"),
-    (b'L', "deadline"),
-    (b'M', "memory"),
-    (b'S', "stack"),
-    (b'C', "rows"),
-    (b'0', "column"),
-    (b'K', "int64"),
-    (b'U', "not valid"),
-    (b'D', "offset"),
-    (b'E', "last offset"),
-    (b'V', "validity"),
-    (b'N', "nulls"),
-    (b'O', "comes from"),
-    (b'R', "rejects record"),
-    (b'B', "rejects record 0"),
-    (b'H', "columns"),
-];
-
-#[test]
-fn a_hostile_parser_loses_its_poison_records_and_nothing_else() {
-    let broker = EmbeddedBroker::start("words", 1).unwrap();
-    let mut records: Vec<Option<Vec<u8>>> = Vec::new();
-    let mut sent = Vec::new();
-    for (crime, _) in FAULTS {
-        let poison = [&[crime][..], b" is poison"].concat();
-        sent.push(poison.clone());
-        records.push(Some(poison));
-        records.extend((0..4).map(|n| Some(format!("word {n}").into_bytes())));
-    }
-    // A nuisance, not a fault: the one is a good record all the same, the other a reject with a message cut short.
-    records.extend([Some(b"Flood".to_vec()), Some(b"Quite long".to_vec())]);
-    write(broker.bootstrap(), "words", 0, &records);
-    let job = Job::of(broker.bootstrap(), "words", "hostile", "word");
-    let limits = ["--set", "limits.deadline=300ms", "--set", "limits.memory=64MB", "--drain"];
-    let end = job.run(&limits).expect(0);
-
-    let reasons = job.column("_dead_letters", "reason");
-    let messages = job.column("_dead_letters", "message");
-    let values: Vec<Vec<u8>> = job.bytes("_dead_letters", "value").into_iter().flatten().collect();
-    for ((reason, message), value) in reasons.iter().zip(&messages).zip(&values) {
-        eprintln!("{reason} {:?} {message:.200}", String::from_utf8_lossy(value));
-    }
-    for (crime, says) in FAULTS {
-        let letter = values.iter().position(|value| value.first() == Some(&crime));
-        let letter = letter.unwrap_or_else(|| panic!("{} is no dead letter\n{}", crime as char, end.stderr));
-        assert_eq!(reasons[letter], "plugin_fault");
-        assert!(messages[letter].contains(says), "{}: {}", crime as char, messages[letter]);
-    }
-    let words = job.column("events_raw", "word");
-    assert_eq!(tally(words.clone())["word 0"], FAULTS.len());
-    assert_eq!((words.len(), job.counted()), (FAULTS.len() * 4 + 1, FAULTS.len() as u64 * 4 + 1));
-    end.says(&["dropped", "log lines", "the accounting closes"]);
 }

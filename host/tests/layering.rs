@@ -12,7 +12,7 @@ const ROOMS: [&str; 7] = ["admin", "config", "kafka", "plugin", "sink", "store",
 /// What puts the rooms together, from the inside out. Each may use what is left of it, and the rooms.
 const FLOORS: [&[&str]; 5] = [
     &["clock", "disk", "failpoint"],
-    &["accounting", "assembly", "tap", "generate"],
+    &["accounting", "assembly", "tap", "generate", "faults"],
     &["driver", "checkpointer", "recovery", "coordinator"],
     &["run", "observer"],
     &["cli", "commands"],

@@ -30,6 +30,8 @@ pub struct Cut {
     pub counts: LaneCounts,
     /// Rows its shards took in since the worker started, by aggregate.
     pub counted: Vec<u64>,
+    /// Rows its shards set aside since the worker started, by aggregate.
+    pub set_aside: Vec<u64>,
     /// Rows its shards gave out since the worker started, by aggregate.
     pub closed: Vec<u64>,
     /// Its open groups, by aggregate.

@@ -1,5 +1,7 @@
 //! Dead letters: records that were set aside, and why.
 
+use crate::record::RawBatch;
+use arrow_array::{Array, BinaryArray};
 use serde::{Deserialize, Serialize};
 
 /// Why a record was set aside.
@@ -16,7 +18,8 @@ pub enum Reason {
     Unsupported,
     /// The event time lies more than `max_ahead` after the broker's timestamp.
     TooFarAhead,
-    /// The parser trapped, ran out of time or memory, or broke its contract on this record alone.
+    /// A plugin trapped, ran out of time or memory, or broke its contract on this record alone; or it had done so too
+    /// often and was taken out of service.
     PluginFault,
 }
 
@@ -38,9 +41,11 @@ impl Reason {
     }
 }
 
-/// One record that was set aside, with its bytes.
+/// A record, or one row of it for an aggregate, that was set aside, with the record's bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
+    /// The aggregate it is kept from, by its place in the plan; `None` = from all, as it became no row.
+    pub aggregate: Option<usize>,
     /// The record's partition.
     pub partition: i32,
     /// The record's offset.
@@ -55,4 +60,27 @@ pub struct DeadLetter {
     pub key: Option<Vec<u8>>,
     /// The record's payload, whole.
     pub value: Option<Vec<u8>>,
+}
+
+impl DeadLetter {
+    /// Of record number `record` of a batch, which is kept from all.
+    pub fn new(raw: &RawBatch, record: usize, reason: Reason, message: String) -> Self {
+        let bytes = |of: &BinaryArray| of.is_valid(record).then(|| of.value(record).to_vec());
+        Self {
+            aggregate: None,
+            partition: raw.partition,
+            offset: raw.offsets[record],
+            broker_time_us: raw.broker_times_us[record],
+            reason,
+            message,
+            key: bytes(&raw.keys),
+            value: bytes(&raw.values),
+        }
+    }
+
+    /// Of a row whose record has this offset in the batch, which is kept from one aggregate.
+    pub fn of_row(raw: &RawBatch, offset: i64, aggregate: usize, message: String) -> Self {
+        let record = raw.offsets.binary_search(&offset).expect("a row's record is in the batch it was parsed from");
+        Self { aggregate: Some(aggregate), ..Self::new(raw, record, Reason::PluginFault, message) }
+    }
 }

@@ -1,6 +1,6 @@
 //! Errors of the pipeline, coarse and each of a class the driver acts on.
 
-use crate::plugin::Fault;
+use crate::fault::PluginFailure;
 
 /// What the driver does about an error; it looks at nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub enum Error {
     Config(Vec<String>),
     /// A plugin failed.
     #[error("plugin failed")]
-    Plugin(#[from] Fault),
+    Plugin(#[from] PluginFailure),
     /// State from a checkpoint cannot be read.
     #[error("checkpoint state cannot be used: {0}")]
     Corrupt(String),

@@ -24,23 +24,30 @@ pub struct Times {
     pub watermarks: Vec<i64>,
 }
 
+/// Where the rows of a batch come from.
+#[derive(Debug)]
+pub struct Origins {
+    /// Their partition.
+    pub partition: i32,
+    /// The offset of each row's record, never decreasing.
+    pub offsets: Vec<i64>,
+}
+
 /// Parsed rows of one partition.
 #[derive(Debug)]
 pub struct EventBatch {
-    /// Where they come from.
-    pub partition: i32,
     /// The parser's columns.
     pub columns: Vec<ArrayRef>,
     /// When they happened.
     pub times: Arc<Times>,
-    /// The offset of each row's record.
-    pub offsets: Vec<i64>,
+    /// Where they come from.
+    pub origins: Arc<Origins>,
 }
 
 impl EventBatch {
     /// How many rows there are.
     pub fn rows(&self) -> usize {
-        self.offsets.len()
+        self.origins.offsets.len()
     }
 
     /// The effective event times as a column.
@@ -61,8 +68,8 @@ impl EventBatch {
         let mut columns = self.columns.clone();
         columns.push(self.event_time());
         columns.push(constant_text(&plan.topic, rows));
-        columns.push(Arc::new(Int32Array::from_value(self.partition, rows)));
-        columns.push(Arc::new(Int64Array::from(self.offsets.clone())));
+        columns.push(Arc::new(Int32Array::from_value(self.origins.partition, rows)));
+        columns.push(Arc::new(Int64Array::from(self.origins.offsets.clone())));
         columns
     }
 

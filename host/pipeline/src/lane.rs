@@ -2,11 +2,12 @@
 
 use crate::dead_letter::{DeadLetter, Reason};
 use crate::error::Error;
-use crate::event::{Encoded, EventBatch, LateRows, Times};
+use crate::event::{Encoded, EventBatch, LateRows, Origins, Times};
 use crate::exchange::{Rows, divide};
+use crate::fault::{Breaker, FaultReport, FaultyCall, PluginFailure, Service, Treatment};
 use crate::key::Keys;
 use crate::plan::{AggregatePlan, Plan};
-use crate::plugin::{Parsed, Parser};
+use crate::plugin::{Fault, Parsed, Parser};
 use crate::record::RawBatch;
 use crate::spec::Window;
 use crate::time::lateness::{too_late_for_session, window_is_over};
@@ -28,6 +29,8 @@ pub struct LaneOutput {
     pub late: Vec<(usize, RecordBatch)>,
     /// Rows for the shards, by worker.
     pub rows: Vec<(usize, Rows)>,
+    /// Records that make the parser fail.
+    pub faults: Vec<FaultReport>,
 }
 
 /// What a lane has seen, since the pipeline's beginning or since it was last asked.
@@ -43,12 +46,22 @@ pub struct LaneCounts {
     pub rows: u64,
     /// Rows whose event time is the broker's, as they had none or a bad one.
     pub broker_time: u64,
-    /// Dead letters, in the order of [`Reason::ALL`].
+    /// Records set aside, in the order of [`Reason::ALL`].
     pub dead_letters: [u64; Reason::ALL.len()],
     /// Rows too late, by aggregate.
     pub late: Vec<u64>,
     /// Sliding windows missed by rows that still counted in others, by aggregate.
     pub late_windows: Vec<u64>,
+    /// Rows set aside because the aggregate is out of service, by aggregate.
+    pub set_aside: Vec<u64>,
+}
+
+impl LaneCounts {
+    /// Nothing, of so many aggregates.
+    pub fn new(aggregates: usize) -> Self {
+        let zeros = || vec![0; aggregates];
+        Self { late: zeros(), late_windows: zeros(), set_aside: zeros(), ..Self::default() }
+    }
 }
 
 /// One partition's lane: its place in event time, and where the next record is.
@@ -58,12 +71,13 @@ pub struct Lane {
     partition: i32,
     watermark: i64,
     next_offset: i64,
+    breaker: Breaker,
 }
 
 impl Lane {
     /// A lane that continues where a checkpoint or the start option says.
     pub fn new(plan: Arc<Plan>, partition: i32, next_offset: i64, watermark: i64) -> Self {
-        Self { plan, partition, watermark, next_offset }
+        Self { plan, partition, watermark, next_offset, breaker: Breaker::default() }
     }
 
     /// The partition's watermark.
@@ -86,15 +100,21 @@ impl Lane {
         self.next_offset = offset;
     }
 
+    /// Notes that a cut was made: faults are counted anew.
+    pub(crate) fn begin_interval(&mut self) {
+        self.breaker.reset();
+    }
+
     /// Takes in the next records of the partition. Where the parser fails on a batch it is halved until the record
     /// that makes it fail stands alone; that one becomes a dead letter.
     ///
     /// # Errors
-    /// [`Error::Bug`] for records of another partition or already seen, or where columns do not fit the plan.
+    /// [`Error::Plugin`] where the parser fails and its rules ask to stop, or on too many records. [`Error::Bug`] for records of another partition or already seen, or where columns do not fit the plan.
     pub fn process(
         &mut self,
         parser: &mut dyn Parser,
         raw: &RawBatch,
+        treatment: &Treatment,
         counts: &mut LaneCounts,
         out: &mut LaneOutput,
     ) -> Result<(), Error> {
@@ -108,7 +128,8 @@ impl Lane {
                 self.next_offset
             )));
         }
-        self.parse(parser, raw, counts, out)?;
+        self.breaker.see(raw.len());
+        self.parse(parser, raw, treatment, counts, out)?;
         self.next_offset = next;
         Ok(())
     }
@@ -117,28 +138,46 @@ impl Lane {
         &mut self,
         parser: &mut dyn Parser,
         raw: &RawBatch,
+        treatment: &Treatment,
         counts: &mut LaneCounts,
         out: &mut LaneOutput,
     ) -> Result<(), Error> {
         match parser.parse(raw) {
-            Ok(parsed) => self.take_in(raw, parsed, counts, out),
-            Err(fault) if raw.len() == 1 => {
-                counts.records += 1;
-                set_aside(raw, 0, Reason::PluginFault, fault.to_string(), counts, out);
-                Ok(())
-            }
+            Ok(parsed) => self.take_in(raw, parsed, treatment, counts, out),
+            Err(fault) if raw.len() == 1 => self.found(raw, fault, treatment, counts, out),
             Err(_) => {
                 let half = raw.len() / 2;
-                self.parse(parser, &raw.slice(0, half), counts, out)?;
-                self.parse(parser, &raw.slice(half, raw.len()), counts, out)
+                self.parse(parser, &raw.slice(0, half), treatment, counts, out)?;
+                self.parse(parser, &raw.slice(half, raw.len()), treatment, counts, out)
             }
         }
+    }
+
+    /// Sets aside the one record that makes the parser fail.
+    fn found(
+        &mut self,
+        raw: &RawBatch,
+        fault: Fault,
+        treatment: &Treatment,
+        counts: &mut LaneCounts,
+        out: &mut LaneOutput,
+    ) -> Result<(), Error> {
+        let origin = (self.partition, raw.offsets[0]);
+        let call = FaultyCall::Parse { record: raw.clone() };
+        out.faults.push(FaultReport { fault: fault.clone(), aggregate: None, origin, call });
+        if let Some(cause) = self.breaker.fault(&treatment.parser, origin) {
+            return Err(PluginFailure { aggregate: None, fault, cause }.into());
+        }
+        counts.records += 1;
+        set_aside(raw, 0, Reason::PluginFault, fault.to_string(), counts, out);
+        Ok(())
     }
 
     fn take_in(
         &mut self,
         raw: &RawBatch,
         parsed: Parsed,
+        treatment: &Treatment,
         counts: &mut LaneCounts,
         out: &mut LaneOutput,
     ) -> Result<(), Error> {
@@ -170,8 +209,9 @@ impl Lane {
         }
         let offsets = (0..rows.rows).map(|row| raw.offsets[rows.record(row)]).collect();
         let times = Arc::new(self.advance(times));
-        let batch = EventBatch { partition: self.partition, columns: rows.columns, times, offsets };
-        self.distribute(&batch, counts, out)
+        let origins = Arc::new(Origins { partition: self.partition, offsets });
+        let batch = EventBatch { columns: rows.columns, times, origins };
+        self.distribute(&batch, raw, treatment, counts, out)
     }
 
     /// Which records have an event time too far after the broker's; ascending.
@@ -202,28 +242,62 @@ impl Lane {
         Times { events: events.into(), watermarks }
     }
 
-    fn distribute(&self, batch: &EventBatch, counts: &mut LaneCounts, out: &mut LaneOutput) -> Result<(), Error> {
+    fn distribute(
+        &self,
+        batch: &EventBatch,
+        raw: &RawBatch,
+        treatment: &Treatment,
+        counts: &mut LaneCounts,
+        out: &mut LaneOutput,
+    ) -> Result<(), Error> {
         let mut encoded = Encoded::new(batch);
         let mut keys: HashMap<&[usize], Arc<Keys>> = HashMap::new();
-        counts.late.resize(self.plan.aggregates.len(), 0);
-        counts.late_windows.resize(self.plan.aggregates.len(), 0);
+        let mut records: Option<Arc<RawBatch>> = None;
         for (index, aggregate) in self.plan.aggregates.iter().enumerate() {
             let (on_time, late) = judge(aggregate, &batch.times, &mut counts.late_windows[index]);
             if !late.rows.is_empty() {
                 counts.late[index] += late.rows.len() as u64;
                 out.late.push((index, batch.to_late(&self.plan, &late)?));
             }
+            let service = treatment.service(index);
+            if let Service::Out(why) = service {
+                let letters = kept_from(index, batch, raw, on_time.as_deref(), why);
+                counts.set_aside[index] += letters.len() as u64;
+                out.dead_letters.extend(letters);
+                continue;
+            }
             let keys = keys.entry(&aggregate.keys).or_insert_with(|| {
                 let columns: Vec<&ArrayRef> = aggregate.keys.iter().map(|&k| &batch.columns[k]).collect();
                 Arc::new(Keys::of(&columns, batch.rows()))
             });
-            let inputs = encoded.inputs(aggregate)?;
-            let parts = divide(index, &batch.times, keys, &inputs, on_time.as_deref(), self.plan.workers);
-            out.rows.extend(parts?);
+            let watched = service.is_careful_with(raw);
+            let all = Rows {
+                aggregate: index,
+                rows: None,
+                times: batch.times.clone(),
+                origins: batch.origins.clone(),
+                keys: keys.clone(),
+                inputs: encoded.inputs(aggregate)?,
+                records: watched.then(|| records.get_or_insert_with(|| Arc::new(raw.clone())).clone()),
+            };
+            out.rows.extend(divide(all, on_time.as_deref(), self.plan.workers)?);
         }
         out.raw.push(batch.to_raw(&self.plan)?);
         Ok(())
     }
+}
+
+/// The rows that an aggregate would take, were it in service.
+fn kept_from(
+    aggregate: usize,
+    batch: &EventBatch,
+    raw: &RawBatch,
+    on_time: Option<&[bool]>,
+    why: &str,
+) -> Vec<DeadLetter> {
+    let offsets = batch.origins.offsets.iter().enumerate();
+    let taken = offsets.filter(|(row, _)| on_time.is_none_or(|on_time| on_time[*row]));
+    taken.map(|(_, &offset)| DeadLetter::of_row(raw, offset, aggregate, format!("out of service: {why}"))).collect()
 }
 
 /// Which rows an aggregate takes (`None` = all), and those that come too late for it.
@@ -321,14 +395,5 @@ fn set_aside(
     out: &mut LaneOutput,
 ) {
     counts.dead_letters[reason as usize] += 1;
-    let bytes = |of: &arrow_array::BinaryArray| of.is_valid(record).then(|| of.value(record).to_vec());
-    out.dead_letters.push(DeadLetter {
-        partition: raw.partition,
-        offset: raw.offsets[record],
-        broker_time_us: raw.broker_times_us[record],
-        reason,
-        message,
-        key: bytes(&raw.keys),
-        value: bytes(&raw.values),
-    });
+    out.dead_letters.push(DeadLetter::new(raw, record, reason, message));
 }

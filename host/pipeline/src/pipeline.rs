@@ -156,6 +156,13 @@ impl Pipeline {
         Ok(())
     }
 
+    /// Every worker trusts an aggregate again that was watched.
+    pub fn trust(&mut self, aggregate: usize) {
+        for worker in &mut self.workers {
+            worker.trust(aggregate);
+        }
+    }
+
     /// The watermarks, to set partitions idle or let time pass.
     pub fn watermarks(&mut self) -> &mut Watermarks {
         &mut self.watermarks

@@ -233,4 +233,10 @@ pub trait Aggregate: Send {
     /// # Errors
     /// A fault: the instance is to be dropped.
     fn release(&mut self, slots: &[u32]) -> Result<(), Fault>;
+
+    /// Drops the instance, whatever its state, for a new one: of use, and empty.
+    ///
+    /// # Errors
+    /// A fault: there is no instance now.
+    fn renew(&mut self) -> Result<(), Fault>;
 }

@@ -12,6 +12,7 @@ use arrow_array::types::Int64Type;
 use arrow_array::{ArrayRef, BinaryArray, Int64Array, StringArray, TimestampMicrosecondArray};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 fn field(name: &str, data_type: DataType, nullable: bool) -> Field {
     Field { name: name.into(), data_type, encoding: Encoding::Plain, nullable }
@@ -205,6 +206,81 @@ impl Aggregate for CountAndSum {
         }
         Ok(())
     }
+
+    fn renew(&mut self) -> Result<(), Fault> {
+        self.slots.clear();
+        Ok(())
+    }
+}
+
+/// The value on which [`Touchy`] traps.
+pub const POISON: i64 = 13;
+
+/// As [`CountAndSum`], but it traps on rows whose value is [`POISON`], with the rows before them added already. From
+/// then on it is of no use until it is renewed.
+#[derive(Default)]
+pub struct Touchy {
+    inner: CountAndSum,
+    trapped: bool,
+    unmergeable: bool,
+    calls: Arc<AtomicU64>,
+}
+
+impl Touchy {
+    /// One whose calls of `update` are counted; it traps on every `merge`, too, where it is to be `unmergeable`.
+    pub fn counting(calls: Arc<AtomicU64>, unmergeable: bool) -> Self {
+        Self { unmergeable, calls, ..Self::default() }
+    }
+
+    fn working(&mut self) -> Result<&mut CountAndSum, Fault> {
+        if self.trapped { Err(Self::trap()) } else { Ok(&mut self.inner) }
+    }
+
+    fn trap() -> Fault {
+        Fault { plugin: "touchy".into(), kind: FaultKind::Trap, message: "poison".into() }
+    }
+}
+
+impl Aggregate for Touchy {
+    fn description(&self) -> &AggregateDescription {
+        self.inner.description()
+    }
+
+    fn update(&mut self, slots: &[u32], inputs: &[ArrayRef]) -> Result<(), Fault> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        let values = inputs[0].as_primitive::<Int64Type>().values();
+        let poison = slots.iter().zip(values).position(|(&slot, &value)| slot != NOBODY && value == POISON);
+        let good = poison.unwrap_or(slots.len());
+        self.working()?.update(&slots[..good], &[inputs[0].slice(0, good)])?;
+        self.trapped = poison.is_some();
+        if self.trapped { Err(Self::trap()) } else { Ok(()) }
+    }
+
+    fn merge(&mut self, slots: &[u32], others: &[u32]) -> Result<(), Fault> {
+        self.trapped |= self.unmergeable;
+        self.working()?.merge(slots, others)
+    }
+
+    fn finish(&mut self, slots: &[u32], context: &[ArrayRef]) -> Result<Finished, Fault> {
+        self.working()?.finish(slots, context)
+    }
+
+    fn snapshot(&mut self, slots: &[u32]) -> Result<BinaryArray, Fault> {
+        self.working()?.snapshot(slots)
+    }
+
+    fn restore(&mut self, slots: &[u32], state_version: u32, states: &BinaryArray) -> Result<(), Fault> {
+        self.working()?.restore(slots, state_version, states)
+    }
+
+    fn release(&mut self, slots: &[u32]) -> Result<(), Fault> {
+        self.working()?.release(slots)
+    }
+
+    fn renew(&mut self) -> Result<(), Fault> {
+        self.trapped = false;
+        self.inner.renew()
+    }
 }
 
 /// A row of an aggregate over [`CountAndSum`]: start, end, user, events, total.
@@ -223,10 +299,38 @@ pub struct Expected {
     pub late: Vec<Vec<(i32, i64)>>,
 }
 
+/// What an aggregate over [`Touchy`] must give: its rows, and (partition, offset) of its late rows and of those set
+/// aside, sorted.
+pub struct ExpectedOfTouchy {
+    /// Its rows.
+    pub rows: Vec<Row>,
+    /// Late rows.
+    pub late: Vec<(i32, i64)>,
+    /// Rows set aside.
+    pub set_aside: Vec<(i32, i64)>,
+}
+
+/// As [`expected`], for one aggregate over [`Touchy`]: the rest without the rows it traps on.
+pub fn expected_of_touchy(
+    topic: &[Vec<(TestRecord, i64)>],
+    time: &TimeSpec,
+    aggregate: &AggregateSpec,
+) -> ExpectedOfTouchy {
+    let (_, judged) = judge(topic, time);
+    let (poison, good): (Vec<_>, Vec<_>) = judged.into_iter().partition(|row| row.value == POISON);
+    let (rows, mut late) = aggregate_all(&good, aggregate);
+    let (_, late_poison) = aggregate_all(&poison, aggregate);
+    let origins = poison.iter().map(|row| row.origin);
+    let mut set_aside: Vec<_> = origins.filter(|origin| late_poison.binary_search(origin).is_err()).collect();
+    set_aside.sort_unstable();
+    late.extend(late_poison);
+    late.sort_unstable();
+    ExpectedOfTouchy { rows, late, set_aside }
+}
+
 /// The oracle: `topic[p]` are the records of partition p with their broker's times; keys are `user`.
 pub fn expected(topic: &[Vec<(TestRecord, i64)>], time: &TimeSpec, aggregates: &[AggregateSpec]) -> Expected {
-    let mut expected = Expected::default();
-    let judged = judge(topic, time, &mut expected);
+    let (mut expected, judged) = judge(topic, time);
     for aggregate in aggregates {
         let (rows, late) = aggregate_all(&judged, aggregate);
         expected.rows.push(rows);
@@ -243,8 +347,8 @@ pub fn expected_but_for(
     aggregates: &[AggregateSpec],
     late: &[Vec<(i32, i64)>],
 ) -> Expected {
-    let mut expected = Expected { late: late.to_vec(), ..Expected::default() };
-    let judged = judge(topic, time, &mut expected);
+    let (mut expected, judged) = judge(topic, time);
+    expected.late = late.to_vec();
     for (aggregate, late) in aggregates.iter().zip(late) {
         let late: BTreeSet<_> = late.iter().collect();
         let counted = judged.iter().filter(|row| !late.contains(&row.origin));
@@ -254,8 +358,9 @@ pub fn expected_but_for(
     expected
 }
 
-/// The rows of a topic, each with its partition's watermark before it; raw rows and dead letters go to `expected`.
-fn judge<'a>(topic: &'a [Vec<(TestRecord, i64)>], time: &TimeSpec, expected: &mut Expected) -> Vec<Judged<'a>> {
+/// The rows of a topic with their watermarks, and what becomes of its records.
+fn judge<'a>(topic: &'a [Vec<(TestRecord, i64)>], time: &TimeSpec) -> (Expected, Vec<Judged<'a>>) {
+    let mut expected = Expected::default();
     let mut judged = Vec::new();
     for (partition, records) in (0..).zip(topic) {
         let mut watermark = i64::MIN;
@@ -276,7 +381,7 @@ fn judge<'a>(topic: &'a [Vec<(TestRecord, i64)>], time: &TimeSpec, expected: &mu
             watermark = watermark.max(at - time.watermark_delay_us);
         }
     }
-    judged
+    (expected, judged)
 }
 
 struct Judged<'a> {

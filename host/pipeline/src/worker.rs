@@ -4,12 +4,13 @@ use crate::checkpoint::{Cut, PartitionCut, share_of};
 use crate::dead_letter::DeadLetter;
 use crate::error::Error;
 use crate::exchange::{Message, Rows};
+use crate::fault::{FaultReport, Service, Treatment};
 use crate::lane::{Lane, LaneCounts, LaneOutput};
 use crate::mutation::{self, Mutation};
 use crate::plan::Plan;
 use crate::plugin::{Aggregate, Parser};
 use crate::record::RawBatch;
-use crate::shard::Shard;
+use crate::shard::{Poison, Shard};
 use crate::state::delta::StateDelta;
 use crate::time::NOTHING_SEEN;
 use arrow_array::RecordBatch;
@@ -27,6 +28,8 @@ pub enum Effect {
     DeadLetters(Vec<DeadLetter>),
     /// Write an aggregate's closed windows.
     Closed(usize, RecordBatch),
+    /// A fault was found and pinned on one record.
+    Fault(Box<FaultReport>),
     /// Send to another worker, after everything sent there before.
     Send(usize, Message),
 }
@@ -43,6 +46,9 @@ pub struct Worker {
     /// The number of the last cut finished.
     last_cut: u64,
     closed_up_to: i64,
+    treatment: Treatment,
+    /// What became of the rows held back for a cut, to be given out with the next effects.
+    left_over: Vec<Effect>,
 }
 
 /// A cut that waits for the barriers of the other workers.
@@ -59,8 +65,7 @@ impl Worker {
     pub fn new(plan: Arc<Plan>, number: usize, parser: Box<dyn Parser>, aggregates: Vec<Box<dyn Aggregate>>) -> Self {
         let shard = |(index, plugin)| Shard::new(plan.clone(), index, plugin);
         let shards: Vec<Shard> = aggregates.into_iter().enumerate().map(shard).collect();
-        let counts =
-            LaneCounts { late: vec![0; shards.len()], late_windows: vec![0; shards.len()], ..LaneCounts::default() };
+        let counts = LaneCounts::new(shards.len());
         Self {
             plan,
             number,
@@ -71,6 +76,26 @@ impl Worker {
             cutting: None,
             last_cut: 0,
             closed_up_to: NOTHING_SEEN,
+            treatment: Treatment::default(),
+            left_over: Vec::new(),
+        }
+    }
+
+    /// Sets how it treats its plugins. To be called first, as an aggregate out of service restores nothing.
+    pub fn treat(&mut self, treatment: Treatment) {
+        for (index, shard) in self.shards.iter_mut().enumerate() {
+            shard.set_rules(treatment.rules(index));
+            if let Service::Out(_) = treatment.service(index) {
+                shard.take_out_of_service();
+            }
+        }
+        self.treatment = treatment;
+    }
+
+    /// Trusts an aggregate again that was watched.
+    pub fn trust(&mut self, aggregate: usize) {
+        if let Some((_, service @ Service::Watched(_))) = self.treatment.aggregates.get_mut(aggregate) {
+            *service = Service::Trusted;
         }
     }
 
@@ -116,12 +141,15 @@ impl Worker {
             let fastest = self.lanes.values().map(Lane::watermark).max().unwrap_or(NOTHING_SEEN);
             self.lanes.values_mut().for_each(|lane| lane.raise(fastest));
         }
+        effects.append(&mut self.left_over);
         let lane = self
             .lanes
             .get_mut(&raw.partition)
             .ok_or_else(|| Error::Bug(format!("records of a foreign partition partition={}", raw.partition)))?;
         let mut out = LaneOutput::default();
-        lane.process(self.parser.as_mut(), raw, &mut self.counts, &mut out)?;
+        let processed = lane.process(self.parser.as_mut(), raw, &self.treatment, &mut self.counts, &mut out);
+        effects.extend(out.faults.into_iter().map(|report| Effect::Fault(Box::new(report))));
+        processed?;
         effects.extend(out.raw.into_iter().map(Effect::Raw));
         effects.extend(out.late.into_iter().map(|(aggregate, rows)| Effect::Late(aggregate, rows)));
         if !out.dead_letters.is_empty() {
@@ -129,7 +157,7 @@ impl Worker {
         }
         for (worker, rows) in out.rows {
             if worker == self.number {
-                self.shards[rows.aggregate].update(&rows)?;
+                self.update(&rows, effects)?;
             } else {
                 effects.push(Effect::Send(worker, Message::Rows(rows)));
             }
@@ -137,11 +165,22 @@ impl Worker {
         Ok(())
     }
 
+    /// Adds rows to their shard.
+    fn update(&mut self, rows: &Rows, effects: &mut Vec<Effect>) -> Result<(), Error> {
+        let mut poison = Vec::new();
+        let updated = self.shards[rows.aggregate].update(rows, &mut poison);
+        for Poison { letter, report } in poison {
+            effects.extend([Effect::DeadLetters(vec![letter]), Effect::Fault(Box::new(report))]);
+        }
+        updated
+    }
+
     /// Takes in what another worker sent.
     ///
     /// # Errors
     /// See [`Shard::update`].
     pub fn receive(&mut self, from: usize, message: Message, effects: &mut Vec<Effect>) -> Result<(), Error> {
+        effects.append(&mut self.left_over);
         match message {
             Message::Barrier(number) => {
                 self.begin_cut(number, effects);
@@ -155,7 +194,7 @@ impl Worker {
                     cutting.held.push_back(rows);
                     Ok(())
                 }
-                _ => self.shards[rows.aggregate].update(&rows),
+                _ => self.update(&rows, effects),
             },
         }
     }
@@ -166,6 +205,7 @@ impl Worker {
     /// # Errors
     /// See [`Shard::close`].
     pub fn close(&mut self, watermark: i64, effects: &mut Vec<Effect>) -> Result<(), Error> {
+        effects.append(&mut self.left_over);
         let cutting = self.cutting.is_some() && !mutation::on(Mutation::CloseWhileCutting);
         if cutting || watermark <= self.closed_up_to {
             return Ok(());
@@ -181,6 +221,7 @@ impl Worker {
     /// # Errors
     /// See [`Shard::close`].
     pub fn drain(&mut self, watermark: i64, effects: &mut Vec<Effect>) -> Result<(), Error> {
+        effects.append(&mut self.left_over);
         self.closed_up_to = self.closed_up_to.max(watermark);
         for lane in self.lanes.values_mut() {
             lane.raise(watermark);
@@ -208,6 +249,7 @@ impl Worker {
         if self.cutting.is_some() || number <= self.last_cut {
             return;
         }
+        effects.append(&mut self.left_over);
         let workers = self.plan.workers;
         let mut arrived = vec![false; workers];
         arrived[self.number] = true;
@@ -237,9 +279,14 @@ impl Worker {
         let cutting = self.cutting.take().expect("a cut that is ready is under way");
         self.last_cut = cutting.number;
         let cut = self.cut()?;
-        for rows in cutting.held {
-            self.shards[rows.aggregate].update(&rows)?;
+        for lane in self.lanes.values_mut() {
+            lane.begin_interval();
         }
+        let mut left_over = Vec::new();
+        for rows in cutting.held {
+            self.update(&rows, &mut left_over)?;
+        }
+        self.left_over = left_over;
         Ok((cutting.number, cut))
     }
 
@@ -257,6 +304,7 @@ impl Worker {
             deltas,
             counts: self.counts.clone(),
             counted: self.shards.iter().map(Shard::counted_rows).collect(),
+            set_aside: self.shards.iter().map(Shard::set_aside_rows).collect(),
             closed: self.shards.iter().map(Shard::closed_rows).collect(),
             open_groups: self.shards.iter().map(|s| s.open_groups() as u64).collect(),
             closed_up_to_us: self.closed_up_to,

@@ -10,12 +10,16 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use wasmill_pipeline::checkpoint::Cut;
+use wasmill_pipeline::error::Error;
+use wasmill_pipeline::fault::{Cause, FaultRules, PluginFailure, Service, Treatment};
 use wasmill_pipeline::pipeline::{Pipeline, Written};
 use wasmill_pipeline::plan::Plan;
 use wasmill_pipeline::plugin::{Aggregate, Parser};
 use wasmill_pipeline::spec::{AggregateSpec, PipelineSpec, TimeSpec, Window};
 use wasmill_pipeline::state::delta::{GroupEntry, GroupId, StateDelta};
-use wasmill_pipeline::testing::{CountAndSum, Expected, Row, TestParser, TestRecord, expected, raw_batch};
+use wasmill_pipeline::testing::{
+    CountAndSum, Expected, POISON, Row, TestParser, TestRecord, Touchy, expected, expected_of_touchy, raw_batch,
+};
 use wasmill_pipeline::time::watermark::Watermarks;
 use wasmill_pipeline::worker::{Effect, Worker};
 
@@ -38,14 +42,24 @@ fn spec() -> PipelineSpec {
     }
 }
 
-fn build(workers: usize) -> (Arc<Plan>, Vec<Worker>) {
+/// Which of the aggregates trap on poison.
+#[derive(Clone, Copy)]
+struct IsTouchy([bool; 3]);
+
+fn build(workers: usize, touchy: IsTouchy, treatment: &Treatment) -> Vec<Worker> {
     let (spec, parser) = (spec(), TestParser::default());
     let descriptions: Vec<_> = spec.aggregates.iter().map(|_| CountAndSum::default().description().clone()).collect();
     let plan = Arc::new(Plan::new(&spec, "events", parser.description(), &descriptions, workers).unwrap());
-    let aggregates =
-        || spec.aggregates.iter().map(|_| Box::new(CountAndSum::default()) as Box<dyn Aggregate>).collect();
-    let workers = (0..workers).map(|n| Worker::new(plan.clone(), n, Box::new(TestParser::default()), aggregates()));
-    (plan.clone(), workers.collect())
+    let aggregate = |touchy| -> Box<dyn Aggregate> {
+        if touchy { Box::new(Touchy::default()) } else { Box::new(CountAndSum::default()) }
+    };
+    let worker = |n| {
+        let aggregates = touchy.0.map(aggregate).into();
+        let mut worker = Worker::new(plan.clone(), n, Box::new(TestParser::default()), aggregates);
+        worker.treat(treatment.clone());
+        worker
+    };
+    (0..workers).map(worker).collect()
 }
 
 /// What a checkpoint store would hold.
@@ -89,8 +103,8 @@ impl Stored {
         self.states.iter().map(delta).collect()
     }
 
-    fn recover(&self, partitions: usize, workers: usize) -> Pipeline {
-        let (_, mut machines) = build(workers);
+    fn recover(&self, partitions: usize, workers: usize, touchy: IsTouchy, treatment: &Treatment) -> Pipeline {
+        let mut machines = build(workers, touchy, treatment);
         for partition in 0..partitions {
             let (offset, watermark) = self.partitions.get(&(partition as i32)).copied().unwrap_or((0, i64::MIN));
             machines[partition % workers].assign(partition as i32, offset, watermark);
@@ -120,6 +134,8 @@ enum Step {
     Crash {
         workers: usize,
     },
+    /// An aggregate is watched no longer, whether that is wise or not.
+    Trust(usize),
 }
 
 /// A pipeline in the middle of its history.
@@ -127,6 +143,8 @@ struct World<'t> {
     topic: &'t Topic,
     stored: Stored,
     workers: usize,
+    touchy: IsTouchy,
+    treatment: Treatment,
     pipeline: Pipeline,
     /// The next offset of each partition.
     at: Vec<usize>,
@@ -137,12 +155,34 @@ struct World<'t> {
 }
 
 impl<'t> World<'t> {
-    fn new(topic: &'t Topic, stored: Stored, workers: usize) -> Self {
+    fn new(topic: &'t Topic, stored: Stored, workers: usize, touchy: IsTouchy, treatment: Treatment) -> Self {
         let partitions = topic.len();
-        let pipeline = stored.recover(partitions, workers);
+        let pipeline = stored.recover(partitions, workers, touchy, &treatment);
         let at = (0..partitions).map(|p| stored.partitions.get(&(p as i32)).map_or(0, |s| s.0 as usize)).collect();
         let written = (0..workers).map(|_| Vec::new()).collect();
-        Self { topic, stored, workers, pipeline, at, written, cutting: None }
+        Self { topic, stored, workers, touchy, treatment, pipeline, at, written, cutting: None }
+    }
+
+    /// Goes on from the last checkpoint.
+    fn crash(self, workers: usize) -> Self {
+        Self::new(self.topic, self.stored, workers, self.touchy, self.treatment)
+    }
+
+    /// What a run does about a failure: the records that an aggregate failed on are watched from the last checkpoint on,
+    /// and where that is not enough, all.
+    fn fail(mut self, error: Error) -> Self {
+        let Error::Plugin(PluginFailure { aggregate: Some(aggregate), cause: Cause::Records(suspects), .. }) = error
+        else {
+            panic!("{error:?}");
+        };
+        let service = &mut self.treatment.aggregates[aggregate].1;
+        *service = match service {
+            Service::Trusted => Service::Watched(Some(suspects)),
+            Service::Watched(Some(_)) => Service::Watched(None),
+            other => panic!("an aggregate failed in spite of {other:?}"),
+        };
+        let workers = self.workers;
+        self.crash(workers)
     }
 
     fn note(&mut self, written: Written) {
@@ -151,35 +191,47 @@ impl<'t> World<'t> {
         }
     }
 
-    fn read(&mut self, partition: usize, count: usize) {
+    fn read(&mut self, partition: usize, count: usize) -> Result<(), Error> {
         let (from, worker) = (self.at[partition], partition % self.workers);
         let to = from.saturating_add(count).min(self.topic[partition].len());
         if from < to && !self.pipeline.workers()[worker].is_cutting() {
             let mut written = Vec::new();
             let raw = raw_batch(partition as i32, from as i64, &self.topic[partition][from..to]);
-            self.pipeline.read(worker, &raw, &mut written).unwrap();
+            self.pipeline.read(worker, &raw, &mut written)?;
             self.at[partition] = to;
             self.note(written);
         }
+        Ok(())
     }
 
-    fn finish_cut(&mut self, worker: usize) {
-        let Some(parts) = &mut self.cutting else { return };
-        if let Some(cut) = self.pipeline.finish_cut(worker).unwrap() {
+    fn finish_cut(&mut self, worker: usize) -> Result<(), Error> {
+        let Some(parts) = &mut self.cutting else { return Ok(()) };
+        if let Some(cut) = self.pipeline.finish_cut(worker)? {
             parts.insert(worker, (cut, std::mem::take(&mut self.written[worker])));
         }
         if parts.len() == self.workers {
             let parts = self.cutting.take().unwrap();
             self.stored.commit(parts.into_values().collect());
         }
+        Ok(())
     }
 
     fn step(mut self, step: Step) -> Self {
+        if let Step::Crash { workers } = step {
+            return self.crash(workers);
+        }
+        match self.try_step(step) {
+            Ok(()) => self,
+            Err(error) => self.fail(error),
+        }
+    }
+
+    fn try_step(&mut self, step: Step) -> Result<(), Error> {
         let mut written = Vec::new();
         match step {
-            Step::Read { partition, count } => self.read(partition % self.topic.len(), count),
-            Step::Deliver(worker) => drop(self.pipeline.deliver(worker % self.workers, &mut written).unwrap()),
-            Step::Close(worker) => self.pipeline.close(worker % self.workers, &mut written).unwrap(),
+            Step::Read { partition, count } => self.read(partition % self.topic.len(), count)?,
+            Step::Deliver(worker) => drop(self.pipeline.deliver(worker % self.workers, &mut written)?),
+            Step::Close(worker) => self.pipeline.close(worker % self.workers, &mut written)?,
             Step::Cut if self.cutting.is_none() => {
                 self.pipeline.next_cut();
                 self.cutting = Some(BTreeMap::new());
@@ -187,42 +239,62 @@ impl<'t> World<'t> {
             Step::BeginCut(worker) if self.cutting.is_some() => {
                 self.pipeline.begin_cut(worker % self.workers, &mut written);
             }
-            Step::Cut | Step::BeginCut(_) => {}
-            Step::FinishCut(worker) => self.finish_cut(worker % self.workers),
-            Step::Crash { workers } => return Self::new(self.topic, self.stored, workers),
+            Step::FinishCut(worker) => self.finish_cut(worker % self.workers)?,
+            Step::Trust(aggregate) => {
+                self.treatment.aggregates[aggregate].1 = Service::Trusted;
+                self.pipeline.trust(aggregate);
+            }
+            Step::Cut | Step::BeginCut(_) | Step::Crash { .. } => {}
         }
         self.note(written);
-        self
+        Ok(())
     }
 
     /// Finishes the cut under way, reads the rest, closes everything and makes the last checkpoint.
     fn end(mut self) -> Vec<Effect> {
+        loop {
+            match self.try_end() {
+                Ok(()) => return self.stored.written,
+                Err(error) => self = self.fail(error),
+            }
+        }
+    }
+
+    fn try_end(&mut self) -> Result<(), Error> {
         if self.cutting.is_some() {
             for worker in 0..self.workers {
-                self = self.step(Step::BeginCut(worker));
+                self.try_step(Step::BeginCut(worker))?;
             }
             while self.cutting.is_some() {
                 for worker in 0..self.workers {
-                    self = self.step(Step::Deliver(worker)).step(Step::FinishCut(worker));
+                    self.try_step(Step::Deliver(worker))?;
+                    self.try_step(Step::FinishCut(worker))?;
                 }
             }
         }
         for partition in 0..self.topic.len() {
-            self.read(partition, usize::MAX);
+            self.read(partition, usize::MAX)?;
         }
         let mut written = Vec::new();
-        self.pipeline.drain(&mut written).unwrap();
-        let cuts = self.pipeline.cut(&mut written).unwrap();
+        self.pipeline.drain(&mut written)?;
+        let cuts = self.pipeline.cut(&mut written)?;
         self.note(written);
-        self.stored.commit(cuts.into_iter().zip(self.written).collect());
+        let parts = cuts.into_iter().zip(std::mem::take(&mut self.written)).collect();
+        self.stored.commit(parts);
         assert!(self.stored.states.values().all(BTreeMap::is_empty), "nothing is open after a drain");
-        self.stored.written
+        Ok(())
     }
 }
 
-fn run(topic: &Topic, workers: usize, steps: &[Step]) -> Vec<Effect> {
-    let world = World::new(topic, Stored::default(), workers);
+fn run_touchy(topic: &Topic, workers: usize, steps: &[Step], touchy: IsTouchy) -> Vec<Effect> {
+    let rules = FaultRules { breaker: 1.0, ..FaultRules::default() };
+    let treatment = Treatment { parser: rules, aggregates: vec![(rules, Service::Trusted); 3] };
+    let world = World::new(topic, Stored::default(), workers, touchy, treatment);
     steps.iter().fold(world, |world, &step| world.step(step)).end()
+}
+
+fn run(topic: &Topic, workers: usize, steps: &[Step]) -> Vec<Effect> {
+    run_touchy(topic, workers, steps, IsTouchy([false; 3]))
 }
 
 fn origins(batch: &RecordBatch) -> Vec<(i32, i64)> {
@@ -242,6 +314,12 @@ fn rows(batch: &RecordBatch) -> Vec<Row> {
 }
 
 fn collect(written: Vec<Effect>) -> Expected {
+    collect_with_set_aside(written).0
+}
+
+/// What was written; and of each aggregate, the origins of rows set aside.
+fn collect_with_set_aside(written: Vec<Effect>) -> (Expected, [Vec<(i32, i64)>; 3]) {
+    let mut set_aside = [const { Vec::new() }; 3];
     let mut out = Expected { rows: vec![vec![]; 3], late: vec![vec![]; 3], ..Expected::default() };
     for effect in written {
         match effect {
@@ -249,7 +327,12 @@ fn collect(written: Vec<Effect>) -> Expected {
                 let times = batch["event_ts"].as_primitive::<TimestampMicrosecondType>().values().to_vec();
                 out.raw.extend(origins(&batch).into_iter().zip(times).map(|((p, o), t)| (p, o, t)));
             }
-            Effect::DeadLetters(letters) => out.dead_letters.extend(letters.iter().map(|l| (l.partition, l.offset))),
+            Effect::DeadLetters(letters) => {
+                for letter in letters {
+                    let of = letter.aggregate.map_or(&mut out.dead_letters, |aggregate| &mut set_aside[aggregate]);
+                    of.push((letter.partition, letter.offset));
+                }
+            }
             Effect::Late(aggregate, batch) => out.late[aggregate].extend(origins(&batch)),
             Effect::Closed(aggregate, batch) => {
                 let rows = rows(&batch);
@@ -257,6 +340,7 @@ fn collect(written: Vec<Effect>) -> Expected {
                 assert!(rows.is_sorted_by_key(order), "rows of a close are sorted by window start and key");
                 out.rows[aggregate].extend(rows);
             }
+            Effect::Fault(_) => {}
             Effect::Send(..) => unreachable!("the pipeline carries messages itself"),
         }
     }
@@ -264,12 +348,14 @@ fn collect(written: Vec<Effect>) -> Expected {
     out.dead_letters.sort_unstable();
     out.rows.iter_mut().for_each(|rows| rows.sort());
     out.late.iter_mut().for_each(|late| late.sort_unstable());
-    out
+    set_aside.iter_mut().for_each(|origins| origins.sort_unstable());
+    (out, set_aside)
 }
 
 fn record() -> impl Strategy<Value = (TestRecord, i64)> {
     let user = prop::sample::select(vec!["ann", "bob", "cy", "dee"]);
-    let event = (user, prop::option::weighted(0.9, 0i64..60), -5i64..50)
+    let value = prop_oneof![9 => -5i64..12, 1 => Just(POISON)];
+    let event = (user, prop::option::weighted(0.9, 0i64..60), value)
         // Multiples of 5, as are the watermark's delay, the gap and the windows: so that limits are met exactly.
         .prop_map(|(user, time, value)| TestRecord::Event { user: user.into(), time: time.map(|t| t * 5), value });
     let record = prop_oneof![20 => event, 1 => Just(TestRecord::Bad), 1 => Just(TestRecord::Poison), 1 => Just(TestRecord::Null)];
@@ -285,6 +371,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0usize..3).prop_map(Step::BeginCut),
         3 => (0usize..3).prop_map(Step::FinishCut),
         1 => (1usize..4).prop_map(|workers| Step::Crash { workers }),
+        1 => (0usize..3).prop_map(Step::Trust),
     ]
 }
 
@@ -300,6 +387,25 @@ proptest! {
         let spec = spec();
         let expected = expected(&topic, &spec.time, &spec.aggregates);
         prop_assert_eq!(collect(run(&topic, workers, &steps)), expected);
+    }
+
+    #[test]
+    fn any_history_with_poison_gives_what_the_oracle_computes_without_it(
+        topic in prop::collection::vec(prop::collection::vec(record(), 0..40), 1..4),
+        workers in 1usize..4,
+        steps in prop::collection::vec(step(), 0..120),
+        touchy in prop::array::uniform3(any::<bool>()),
+    ) {
+        let spec = spec();
+        let mut expected = expected(&topic, &spec.time, &spec.aggregates);
+        let mut expected_aside = [const { Vec::new() }; 3];
+        for (index, aggregate) in spec.aggregates.iter().enumerate().filter(|&(index, _)| touchy[index]) {
+            let of = expected_of_touchy(&topic, &spec.time, aggregate);
+            (expected.rows[index], expected.late[index], expected_aside[index]) = (of.rows, of.late, of.set_aside);
+        }
+        let (found, set_aside) = collect_with_set_aside(run_touchy(&topic, workers, &steps, IsTouchy(touchy)));
+        prop_assert_eq!(found, expected);
+        prop_assert_eq!(set_aside, expected_aside);
     }
 }
 

@@ -30,6 +30,16 @@ pub(super) fn render(status: &Status) -> String {
     out.many("wasmill_counted_rows_total", "counter", "Rows counted by an aggregate.", "aggregate", counted);
     let late = each.iter().map(|aggregate| (&aggregate.name, aggregate.late));
     out.many("wasmill_late_rows_total", "counter", "Rows too late for an aggregate.", "aggregate", late);
+    let aside = each.iter().map(|aggregate| (&aggregate.name, aggregate.set_aside));
+    out.many("wasmill_set_aside_rows_total", "counter", "Rows kept from a failing aggregate.", "aggregate", aside);
+    let resting = each.iter().map(|aggregate| (&aggregate.name, u8::from(aggregate.out_of_service.is_some())));
+    out.many(
+        "wasmill_aggregate_out_of_service",
+        "gauge",
+        "1 when an aggregate gets no rows until the next start.",
+        "aggregate",
+        resting,
+    );
     let emitted = each.iter().map(|aggregate| (&aggregate.name, aggregate.rows_out));
     out.many("wasmill_output_rows_total", "counter", "Rows that an aggregate gave.", "aggregate", emitted);
     let open = each.iter().map(|aggregate| (&aggregate.name, aggregate.open_groups));
@@ -129,7 +139,9 @@ mod tests {
             "# TYPE wasmill_records_total counter",
             "wasmill_records_total 1000",
             "wasmill_dead_letters_total{reason=\"malformed\"} 10",
-            "wasmill_late_rows_total{aggregate=\"sessions\"} 4",
+            "wasmill_late_rows_total{aggregate=\"sessions\"} 3",
+            "wasmill_set_aside_rows_total{aggregate=\"sessions\"} 1",
+            "wasmill_aggregate_out_of_service{aggregate=\"sessions\"} 0",
             "wasmill_lag_records{partition=\"0\"} 1024",
             "wasmill_watermark_seconds 1700000000",
             "wasmill_watermark_lag_seconds 10",

@@ -106,6 +106,10 @@ pub struct Aggregate {
     pub counted: u64,
     /// Rows that came too late.
     pub late: u64,
+    /// Rows set aside: its plugin failed on them, or was out of service.
+    pub set_aside: u64,
+    /// Why it is out of service until the next start, if it is.
+    pub out_of_service: Option<String>,
     /// Groups open now.
     pub open_groups: u64,
     /// Rows written.
@@ -217,7 +221,8 @@ impl Status {
         self.failure.clone().map_or(Ok(()), Err)
     }
 
-    /// Whether the job does what it is there for: it works, reads, and its checkpoints are at most three intervals apart.
+    /// Whether the job does what it is there for: it works, reads, every aggregate is in service, and its checkpoints are
+    /// at most three intervals apart.
     ///
     /// # Errors
     /// Why not, for people.
@@ -228,6 +233,9 @@ impl Status {
         }
         if !self.assigned {
             return Err("no partitions are assigned yet".into());
+        }
+        if let Some((name, why)) = self.aggregates.iter().find_map(|a| Some((&a.name, a.out_of_service.as_ref()?))) {
+            return Err(format!("aggregate {name} is out of service: {why}"));
         }
         let last = self.checkpoint.as_ref().map_or(self.since_us, |checkpoint| checkpoint.created_at_us);
         // A restart finds a checkpoint as old as the outage: count from the later of the two.
@@ -259,9 +267,11 @@ pub(crate) mod tests {
             aggregates: vec![Aggregate {
                 name: "sessions".into(),
                 counted: 986,
-                late: 4,
+                late: 3,
+                set_aside: 1,
                 open_groups: 123,
                 rows_out: 50,
+                ..Aggregate::default()
             }],
             partitions: vec![Partition {
                 partition: 0,
@@ -301,6 +311,14 @@ pub(crate) mod tests {
     fn a_waiting_job_is_healthy_but_not_ready_and_says_why() {
         let status = Status { state: State::Waiting, detail: "for topic clicks".into(), ..running() };
         assert_eq!((status.health(), status.readiness()), (Ok(()), Err("waiting for topic clicks".into())));
+    }
+
+    #[test]
+    fn a_job_with_an_aggregate_out_of_service_is_healthy_but_not_ready() {
+        let mut status = running();
+        status.aggregates[0].out_of_service = Some("it trapped".into());
+        assert_eq!(status.health(), Ok(()));
+        assert_eq!(status.readiness(), Err("aggregate sessions is out of service: it trapped".into()));
     }
 
     #[test]

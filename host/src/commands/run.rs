@@ -9,6 +9,7 @@ use crate::cli::RunArgs;
 use crate::clock;
 use crate::config::{self, Config, GenerateConfig, OnDataLoss};
 use crate::driver::lock;
+use crate::faults::Faults;
 use crate::generate::{Destination, Options as GenerateOptions, Pacing};
 use crate::kafka::{EmbeddedBroker, Start};
 use crate::observer::Observer;
@@ -16,8 +17,8 @@ use crate::run::{self, Options, View};
 use crate::tap::Taps;
 use crate::telemetry::{Screen, StatusReporter, init_logging};
 use anyhow::Context;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// How often the status line is refreshed.
@@ -49,7 +50,9 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         (Some(broker), _) => broker.bootstrap().to_owned(),
         (None, servers) => servers.clone().unwrap_or_default(),
     };
-    let view = Arc::new(View::default());
+    let rules = config.aggregates.iter().map(|aggregate| aggregate.faults);
+    let faults = Arc::new(Mutex::new(Faults::new(config.faults, rules)));
+    let view = Arc::new(View { faults, ..View::default() });
     let (taps, tapped) = Taps::new(&args.taps);
     show_taps(tapped, screen.clone())?;
     let observer = Arc::new(Observer::new(&config, &assembly, view.clone()));

@@ -23,6 +23,7 @@ mod value;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
+use wasmill_pipeline::fault::FaultRules;
 use wasmill_pipeline::spec::{AggregateSpec, PipelineSpec, TimeSpec};
 
 pub use self::{
@@ -62,6 +63,8 @@ pub struct Config {
     pub checkpoint: Checkpoint,
     /// What a plugin may use.
     pub limits: Limits,
+    /// What is done about faults of the parser.
+    pub faults: FaultRules,
     /// Where compiled plugins are kept; `None` = the host's choice.
     pub cache_path: Option<PathBuf>,
     /// Where the web page, the API and the metrics listen; `None` = nowhere.
@@ -125,6 +128,8 @@ pub struct Aggregate {
     pub plugin: Plugin,
     /// Its files.
     pub output: Output,
+    /// What is done about its faults.
+    pub faults: FaultRules,
 }
 
 /// Files of one output.

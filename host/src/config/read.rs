@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
+use wasmill_pipeline::fault::{FaultPolicy, FaultRules};
 use wasmill_pipeline::spec::{AggregateSpec, TimeSpec, Window};
 
 use super::load::Loader;
@@ -50,7 +51,8 @@ pub(super) fn pipeline(root: &mut Section<'_>, loader: &Loader<'_>) -> Config {
 
     let mut folders = BTreeMap::new();
     let raw = raw(root, &defaults, &mut folders);
-    let aggregates = aggregates(root, loader, &defaults, &mut folders);
+    let faults = faults(root.section("faults"), FaultRules::default());
+    let aggregates = aggregates(root, loader, &defaults, faults, &mut folders);
 
     let mut section = root.section("checkpoint");
     let mut path = section.or("path", output_path.join("_checkpoints"), value::path);
@@ -83,6 +85,7 @@ pub(super) fn pipeline(root: &mut Section<'_>, loader: &Loader<'_>) -> Config {
         roll: defaults.roll,
         checkpoint: Checkpoint { path, interval },
         limits: limits(root),
+        faults,
         cache_path: cache_path(root),
         listen,
         log_level: log_level(root),
@@ -209,6 +212,7 @@ fn aggregates(
     root: &mut Section<'_>,
     loader: &Loader<'_>,
     defaults: &Output,
+    rules: FaultRules,
     folders: &mut BTreeMap<String, String>,
 ) -> Vec<Aggregate> {
     let mut aggregates: Vec<Aggregate> = Vec::new();
@@ -237,11 +241,22 @@ fn aggregates(
         let taken = if is_double || name.is_empty() { &mut BTreeMap::new() } else { &mut *folders };
         output.folder = folder(&mut output_section, &name, &format!("aggregate {name}"), taken);
         output_section.finish();
+        let faults = faults(section.section("faults"), rules);
         section.finish();
         let spec = AggregateSpec { name, window, keys, allowed_lateness_us };
-        aggregates.push(Aggregate { spec, plugin, output });
+        aggregates.push(Aggregate { spec, plugin, output, faults });
     }
     aggregates
+}
+
+fn faults(mut section: Section<'_>, defaults: FaultRules) -> FaultRules {
+    let policy = one_of(&[("dead-letter", FaultPolicy::DeadLetter), ("stop", FaultPolicy::Stop)]);
+    let rules = FaultRules {
+        policy: section.or("policy", defaults.policy, policy),
+        breaker: section.or("breaker", defaults.breaker, value::share),
+    };
+    section.finish();
+    rules
 }
 
 fn window(aggregate: &mut Section<'_>) -> Window {

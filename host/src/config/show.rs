@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt};
 
 use toml::{Table, Value};
+use wasmill_pipeline::fault::{FaultPolicy, FaultRules};
 use wasmill_pipeline::spec::Window;
 
 use super::{Config, Format, Generator, OnDataLoss, Output, PartitionBy, Plugin, Source, format_duration, format_size};
@@ -46,6 +47,7 @@ impl Config {
         let deadline = format_duration(self.limits.deadline).into();
         let memory = format_size(self.limits.memory_bytes).into();
         root.insert("limits".into(), table([("memory", memory), ("deadline", deadline)]).into());
+        root.insert("faults".into(), faults(&self.faults).into());
         if let Some(cache) = &self.cache_path {
             root.insert("cache".into(), table([("path", path(cache))]).into());
         }
@@ -157,6 +159,7 @@ fn aggregate(aggregate: &super::Aggregate) -> Value {
         ("allowed_lateness", micros(spec.allowed_lateness_us)),
         ("window", window.into()),
         ("output", output(&aggregate.output).into()),
+        ("faults", faults(&aggregate.faults).into()),
     ]);
     shown.extend(plugin(&aggregate.plugin));
     shown.into()
@@ -177,6 +180,15 @@ fn output(output: &Output) -> Table {
         ("partition_by", partition_by.into()),
         ("roll", roll(&output.roll)),
     ])
+}
+
+fn faults(rules: &FaultRules) -> Table {
+    let policy = match rules.policy {
+        FaultPolicy::DeadLetter => "dead-letter",
+        FaultPolicy::Stop => "stop",
+    };
+    // A fraction reads back as it was; in percent it might not.
+    table([("policy", policy.into()), ("breaker", rules.breaker.into())])
 }
 
 fn roll(roll: &super::Roll) -> Value {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use proptest::prelude::*;
+use wasmill_pipeline::fault::{FaultPolicy, FaultRules};
 
 use super::*;
 
@@ -250,6 +251,8 @@ fn values_of_the_wrong_kind_say_what_would_be_right() {
     );
     at("pipeline.workers", "0", "0 is out of range; write 1 to 1024");
     at("limits.memory", "12 parsecs", "\"12 parsecs\" is not a size; write 128MB, 64MiB or 1GB");
+    at("faults.breaker", "101%", "\"101%\" is not a share; write 0% to 100%, such as \"1%\"");
+    at("faults.policy", "ignore", "\"ignore\" is not known here; write \"dead-letter\" or \"stop\"");
     at("limits.memory", "0", "0 is no size at all; write 128MB, 64MiB or 1GB");
     at("http.listen", "8080", "8080 is not text; write it in quotes");
     at(
@@ -320,6 +323,16 @@ fn flags_with_wrong_keys_say_so() {
     );
     assert_eq!(wrong("source.topic.x", "x"), "--set: \"topic\" is not a section");
     assert!(wrong("htp.listen", "x").contains("unknown key; did you mean http?"));
+}
+
+#[test]
+fn an_aggregate_may_have_fault_rules_of_its_own() {
+    let text = format!("{SMALL}[aggregate.faults]\nbreaker = \"20%\"\n[faults]\npolicy = \"stop\"\nbreaker = 0.5\n");
+    let config = load(&text).unwrap();
+    let shared = FaultRules { policy: FaultPolicy::Stop, breaker: 0.5 };
+    assert_eq!(config.faults, shared);
+    assert_eq!(config.aggregates[0].faults, FaultRules { breaker: 0.2, ..shared });
+    assert_eq!(load(SMALL).unwrap().faults, FaultRules::default());
 }
 
 #[test]

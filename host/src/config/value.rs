@@ -140,6 +140,23 @@ pub(super) fn rate(node: &Node) -> Read<f64> {
     }
 }
 
+/// A share of a whole, 0 to 1: in percent, or as a number.
+pub(super) fn share(node: &Node) -> Read<f64> {
+    let share = match &node.value {
+        Value::Float(number) => Some(*number),
+        Value::Integer(number) => Some(*number as f64),
+        Value::Text(text) => match text.trim().strip_suffix('%') {
+            Some(percent) => percent.trim().parse::<f64>().ok().map(|percent| percent / 100.0),
+            None => text.trim().parse().ok(),
+        },
+        _ => None,
+    };
+    match share {
+        Some(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => is_not(node, "a share", "0% to 100%, such as \"1%\""),
+    }
+}
+
 /// A duration, 0 or more.
 pub(super) fn duration(node: &Node) -> Read<Duration> {
     match &node.value {

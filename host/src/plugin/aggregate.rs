@@ -1,4 +1,5 @@
-//! The pipeline's aggregate port on a component; after a fault every call answers that same fault.
+//! The pipeline's aggregate port on a component; after a fault every call answers that same fault, until it
+//! is renewed.
 
 use super::bindings::aggregate_world::AggregatePlugin;
 use super::bindings::wit_aggregate::Guest;
@@ -13,6 +14,7 @@ use wasmtime::Store;
 /// An aggregate whose accumulators a component holds.
 pub(super) struct WasmAggregate {
     component: Component,
+    config_json: String,
     description: AggregateDescription,
     /// The instance, or the fault that ended it.
     instance: Result<Box<Instance<AggregatePlugin>>, Fault>,
@@ -21,7 +23,8 @@ pub(super) struct WasmAggregate {
 impl WasmAggregate {
     pub(super) fn new(component: &Component, config_json: &str) -> Result<Self, Error> {
         let (instance, description, _) = start(component, config_json)?;
-        Ok(Self { component: component.clone(), description, instance: Ok(Box::new(instance)) })
+        let (component, config_json) = (component.clone(), config_json.to_owned());
+        Ok(Self { component, config_json, description, instance: Ok(Box::new(instance)) })
     }
 
     pub(super) fn describe(component: &Component, config_json: &str) -> Result<Description, Error> {
@@ -100,6 +103,18 @@ impl Aggregate for WasmAggregate {
 
     fn release(&mut self, slots: &[u32]) -> Result<(), Fault> {
         self.call(|guest, store| guest.call_release(store, slots))
+    }
+
+    fn renew(&mut self) -> Result<(), Fault> {
+        let (instance, description, _) = start(&self.component, &self.config_json).map_err(|error| match error {
+            Error::Start(fault) => fault,
+            other => self.fault(FaultKind::Contract, format!("cannot start again: {other}")),
+        })?;
+        if description != self.description {
+            return Err(self.fault(FaultKind::Contract, "describes itself otherwise than before".to_owned()));
+        }
+        self.instance = Ok(Box::new(instance));
+        Ok(())
     }
 }
 

@@ -384,7 +384,8 @@ fn dead_letters_keep_the_bytes_as_they_came() {
     world.spec.name = "_dead_letters".into();
     world.spec.folder = world.root().join("_dead_letters");
     world.spec.schema = dead_letter_schema();
-    let letter = |offset, value| DeadLetter {
+    let letter = |aggregate, offset, value| DeadLetter {
+        aggregate,
         partition: 3,
         offset,
         broker_time_us: 1,
@@ -393,13 +394,16 @@ fn dead_letters_keep_the_bytes_as_they_came() {
         key: None,
         value,
     };
-    let letters = [letter(1, Some(vec![0xff; 5_000_000])), letter(2, None)];
+    let letters = [letter(None, 1, Some(vec![0xff; 5_000_000])), letter(Some(0), 2, None)];
+    let plugin = |aggregate: Option<usize>| (aggregate.map(|_| "pages"), "d1");
     let mut writers = world.writers();
-    writers.write(0, &dead_letter_batch("clicks", "d1", &letters), world.now).unwrap();
+    writers.write(0, &dead_letter_batch("clicks", plugin, &letters), world.now).unwrap();
     let files = world.commit_all(&mut writers);
     assert_eq!(files[0].path, "_dead_letters/part-a-1-7-w0-0.parquet");
     let back = &read(&world.root().join(&files[0].path))[0];
     assert_eq!(back.column_by_name("reason").unwrap().as_string::<i32>().value(0), "malformed");
+    let aggregates: Vec<_> = back.column_by_name("aggregate").unwrap().as_string::<i32>().iter().collect();
+    assert_eq!(aggregates, [None, Some("pages")]);
     let values = back.column_by_name("value").unwrap().as_binary::<i32>();
     assert_eq!((values.iter().next(), values.iter().nth(1)), (Some(letters[0].value.as_deref()), Some(None)));
 }

@@ -101,7 +101,7 @@ mod tests {
     fn a_running_job_shows_its_numbers_in_one_line() {
         let prev = Status { records: 0, ..running() };
         let line = status_line(&running(), Some(&prev), Duration::from_secs(1));
-        let wanted = "1,000 ev/s | lag 1,024 | watermark 22:13:20Z (-10.0s) | open 123 | late 4 | dead 10 \
+        let wanted = "1,000 ev/s | lag 1,024 | watermark 22:13:20Z (-10.0s) | open 123 | late 3 | dead 10 \
                       | ckpt #12 3s ago | files 34";
         assert_eq!(line, wanted);
     }

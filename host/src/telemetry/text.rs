@@ -78,10 +78,14 @@ pub fn render_status(status: &Status) -> String {
     for aggregate in &status.aggregates {
         let (counted, late) = (count(aggregate.counted), count(aggregate.late));
         let (open, out) = (count(aggregate.open_groups), count(aggregate.rows_out));
+        let (name, aside) = (&aggregate.name, count(aggregate.set_aside));
         line(
             "aggregate",
-            format_args!("{}: {counted} counted, {late} late, {open} open, {out} written", aggregate.name),
+            format_args!("{name}: {counted} counted, {late} late, {aside} set aside, {open} open, {out} written"),
         );
+        if let Some(why) = &aggregate.out_of_service {
+            line("OUT OF SERVICE", format_args!("{name}: {why}"));
+        }
     }
     for partition in &status.partitions {
         let lag = known(partition.lag.map(count));
@@ -135,7 +139,10 @@ mod tests {
     fn a_status_in_words_says_what_the_numbers_mean() {
         let text = render_status(&running());
         assert!(text.contains("records      1,000 = 990 rows + 10 dead letters + 0 filtered\n"), "{text}");
-        assert!(text.contains("aggregate    sessions: 986 counted, 4 late, 123 open, 50 written\n"), "{text}");
+        assert!(
+            text.contains("aggregate    sessions: 986 counted, 3 late, 1 set aside, 123 open, 50 written\n"),
+            "{text}"
+        );
         assert!(text.contains("checkpoint   #12, 3s ago, 4,096 bytes in 20.0 ms, pause 1.5 ms\n"), "{text}");
     }
 

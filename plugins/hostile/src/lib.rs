@@ -1,11 +1,12 @@
 //! A parser that breaks every rule: a record's first byte picks the crime. For the tests of the host only.
 //!
-//! It is an aggregate too, which the host refuses before the start: a word in its configuration picks the reason.
-//! It is written on the raw bindings, as the SDK would not let it lie. A record that starts with no crime's letter is
+//! It is an aggregate too: see [`aggregate`]. It is written on the raw bindings, as the SDK would not let it lie. A record that starts with no crime's letter is
 //! good: its text is the row's `word`.
 #![cfg_attr(target_arch = "wasm32", no_std)]
 
 extern crate alloc;
+
+pub mod aggregate;
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -20,7 +21,7 @@ use wasmill_sdk::guest::info;
 const FLOOD: u32 = 2_000;
 
 /// How many columns the huge answer has.
-const MANY: usize = 200_000;
+const MANY: usize = 20_000;
 
 /// What it says of itself: a payload in, a word out.
 #[must_use]
@@ -58,29 +59,36 @@ fn commit(crime: u8, index: u32, answer: &mut Parsed) {
         b'S' => {
             black_box(deep(u64::from(index)));
         }
-        // Those that lie.
-        b'C' => answer.rows.count += 1,
-        b'0' => answer.rows.columns.clear(),
-        b'K' => answer.rows.columns = vec![column(Values::Int64(vec![0; answer.rows.count as usize]))],
-        b'U' => change_words(answer, |words| words.bytes[words.offsets[index as usize] as usize] = 0xFF),
-        b'D' => change_words(answer, |words| words.offsets[index as usize] = u32::MAX),
-        b'E' => change_words(answer, |words| {
+        // Those that are about rejects.
+        b'R' => answer.rejects.push(reject(answer.rows.count + 7, "nobody")),
+        b'B' => answer.rejects.push(reject(index, "and gives a row for it too")),
+        // Those that are only a nuisance.
+        b'F' => flood(),
+        b'Q' => with_one_long_reject(answer, index),
+        _ => lie(crime, index, &mut answer.rows),
+    }
+}
+
+/// The crimes of answers: that of row `index`, where it is about a row.
+pub(crate) fn lie(crime: u8, index: u32, rows: &mut Rows) {
+    match crime {
+        b'C' => rows.count += 1,
+        b'0' => rows.columns.clear(),
+        b'K' => rows.columns = vec![column(Values::Int64(vec![0; rows.count as usize])); rows.columns.len()],
+        b'U' => change_words(rows, |words| words.bytes[words.offsets[index as usize] as usize] = 0xFF),
+        b'D' => change_words(rows, |words| words.offsets[index as usize] = u32::MAX),
+        b'E' => change_words(rows, |words| {
             if let Some(last) = words.offsets.last_mut() {
                 *last += 1000;
             }
         }),
-        b'V' => answer.rows.columns.iter_mut().for_each(|column| column.validity = Some(vec![0; 3])),
+        b'V' => rows.columns.iter_mut().for_each(|column| column.validity = Some(vec![0; 3])),
         b'N' => {
-            let bits = (answer.rows.count as usize).div_ceil(8);
-            answer.rows.columns.iter_mut().for_each(|column| column.validity = Some(vec![0; bits]));
+            let bits = (rows.count as usize).div_ceil(8);
+            rows.columns.iter_mut().for_each(|column| column.validity = Some(vec![0; bits]));
         }
-        b'O' => answer.rows.origins = Some(vec![answer.rows.count; answer.rows.count as usize]),
-        b'R' => answer.rejects.push(reject(answer.rows.count + 7, "nobody")),
-        b'B' => answer.rejects.push(reject(index, "and gives a row for it too")),
-        b'H' => answer.rows.columns = vec![words_column(&[]); MANY],
-        // Those that are only a nuisance.
-        b'F' => (0..FLOOD).for_each(|line| info(format!("line {line}\nERROR forged \u{1b}[31m"))),
-        b'Q' => with_one_long_reject(answer, index),
+        b'O' => rows.origins = Some(vec![rows.count; rows.count as usize]),
+        b'H' => rows.columns = vec![words_column(&[]); MANY],
         _ => {}
     }
 }
@@ -90,11 +98,17 @@ fn payloads(inputs: &[Column]) -> Vec<&[u8]> {
     values.offsets.windows(2).map(|ends| &values.bytes[ends[0] as usize..ends[1] as usize]).collect()
 }
 
-fn column(values: Values) -> Column {
+/// The words of an aggregate's rows.
+pub(crate) fn words(inputs: &[Column]) -> Vec<&[u8]> {
+    let Some(Column { values: Values::Utf8(values), .. }) = inputs.first() else { return Vec::new() };
+    values.offsets.windows(2).map(|ends| &values.bytes[ends[0] as usize..ends[1] as usize]).collect()
+}
+
+pub(crate) fn column(values: Values) -> Column {
     Column { values, validity: None }
 }
 
-fn words_column(words: &[&[u8]]) -> Column {
+pub(crate) fn words_column(words: &[&[u8]]) -> Column {
     let mut varlen = Varlen { offsets: vec![0], bytes: Vec::new() };
     for word in words {
         varlen.bytes.extend_from_slice(word);
@@ -107,8 +121,8 @@ fn rows(count: u32, words: Column) -> Rows {
     Rows { count, origins: None, columns: vec![words] }
 }
 
-fn change_words(answer: &mut Parsed, change: impl FnOnce(&mut Varlen)) {
-    if let Some(Column { values: Values::Utf8(words), .. }) = answer.rows.columns.first_mut() {
+fn change_words(rows: &mut Rows, change: impl FnOnce(&mut Varlen)) {
+    if let Some(Column { values: Values::Utf8(words), .. }) = rows.columns.first_mut() {
         change(words);
     }
 }
@@ -129,25 +143,29 @@ fn with_one_long_reject(answer: &mut Parsed, index: u32) {
     answer.rows = Rows { count: origins.len() as u32, origins: Some(origins), columns: vec![words] };
 }
 
-fn trap() {
+pub(crate) fn trap() {
     #[cfg(target_arch = "wasm32")]
     core::arch::wasm32::unreachable();
 }
 
-fn endless() {
+pub(crate) fn flood() {
+    (0..FLOOD).for_each(|line| info(format!("line {line}\nERROR forged \u{1b}[31m")));
+}
+
+pub(crate) fn endless() {
     loop {
         black_box(());
     }
 }
 
-fn grow() {
+pub(crate) fn grow() {
     let mut hoard: Vec<Vec<u8>> = Vec::new();
     loop {
         hoard.push(black_box(vec![1; 1 << 20]));
     }
 }
 
-fn deep(level: u64) -> u64 {
+pub(crate) fn deep(level: u64) -> u64 {
     black_box(level) + if black_box(true) { deep(level + 1) } else { 0 }
 }
 
@@ -159,13 +177,16 @@ pub fn init(_: &str) -> Result<Description, String> {
     Ok(description())
 }
 
-/// What the aggregate says of itself: with `order` in its settings that order matters, with `strict` that `page` is never
+/// What the aggregate says of itself: with `word` in its settings it counts words, else rows of any kind. With `order` in its settings that order matters, with `strict` that `page` is never
 /// null, with `greedy` that there is a column `wealth`.
 #[must_use]
 pub fn aggregate_description(config: &str) -> AggregateDescription {
     let field =
         |name: &str, data_type, nullable| Field { name: name.into(), data_type, encoding: Encoding::Plain, nullable };
     let mut inputs = Vec::new();
+    if config.contains("word") {
+        inputs.push(field("word", DataType::Utf8, false));
+    }
     if config.contains("strict") {
         inputs.push(field("page", DataType::Utf8, false));
     }
@@ -175,7 +196,11 @@ pub fn aggregate_description(config: &str) -> AggregateDescription {
     AggregateDescription {
         inputs,
         context: Vec::new(),
-        outputs: vec![field("nothing", DataType::Int64, false)],
+        outputs: vec![
+            field("label", DataType::Utf8, false),
+            field("events", DataType::Int64, false),
+            field("nan", DataType::Float64, false),
+        ],
         state_version: 1,
         restores: Vec::new(),
         commutative: !config.contains("order"),
@@ -185,9 +210,13 @@ pub fn aggregate_description(config: &str) -> AggregateDescription {
 
 #[cfg(target_arch = "wasm32")]
 mod component {
+    use super::aggregate::Hostile;
     use super::{AggregateDescription, Column, Description, Parsed, Rows, String, Varlen, Vec};
     use wasmill_sdk::bindings::aggregate::exports::wasmill::plugin::aggregate;
     use wasmill_sdk::bindings::parser::exports::wasmill::plugin::parser;
+    use wasmill_sdk::guest::Instance;
+
+    static AGGREGATE: Instance<Hostile> = Instance::new();
 
     struct Component;
 
@@ -203,29 +232,35 @@ mod component {
         }
     }
 
-    // The host never gets as far as a call of these.
     impl aggregate::Guest for Component {
         fn init(config: String) -> Result<AggregateDescription, String> {
+            AGGREGATE.set(Hostile::new(&config));
             Ok(super::aggregate_description(&config))
         }
 
-        fn update(_: Vec<u32>, _: Vec<Column>) {}
-
-        fn merge(_: Vec<u32>, _: Vec<u32>) {}
-
-        fn finish(_: Vec<u32>, _: Vec<Column>) -> Rows {
-            Rows { count: 0, origins: None, columns: Vec::new() }
+        fn update(slots: Vec<u32>, inputs: Vec<Column>) {
+            AGGREGATE.with(|hostile| hostile.update(&slots, &inputs));
         }
 
-        fn snapshot(_: Vec<u32>) -> Varlen {
-            Varlen { offsets: Vec::new(), bytes: Vec::new() }
+        fn merge(slots: Vec<u32>, others: Vec<u32>) {
+            AGGREGATE.with(|hostile| hostile.merge(&slots, &others));
         }
 
-        fn restore(_: Vec<u32>, _: u32, _: Varlen) -> Result<(), String> {
-            Err("it keeps nothing".into())
+        fn finish(slots: Vec<u32>, _: Vec<Column>) -> Rows {
+            AGGREGATE.with(|hostile| hostile.finish(&slots))
         }
 
-        fn release(_: Vec<u32>) {}
+        fn snapshot(slots: Vec<u32>) -> Varlen {
+            AGGREGATE.with(|hostile| hostile.snapshot(&slots))
+        }
+
+        fn restore(slots: Vec<u32>, _: u32, states: Varlen) -> Result<(), String> {
+            AGGREGATE.with(|hostile| hostile.restore(&slots, &states))
+        }
+
+        fn release(slots: Vec<u32>) {
+            AGGREGATE.with(|hostile| hostile.release(&slots));
+        }
     }
 
     wasmill_sdk::bindings::parser::export_parser_world!(Component with_types_in wasmill_sdk::bindings::parser);

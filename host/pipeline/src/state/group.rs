@@ -8,7 +8,7 @@ use crate::plugin::NOBODY;
 pub(crate) const NONE: u32 = NOBODY;
 
 /// One open group.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Group {
     /// The key's bytes.
     pub(crate) key: Box<[u8]>,
@@ -29,7 +29,7 @@ pub(crate) struct Group {
 }
 
 /// All groups of a shard, by slot.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Groups {
     slots: Vec<Group>,
     free: Vec<u32>,
@@ -42,6 +42,11 @@ impl Groups {
     /// How many are open.
     pub(crate) fn len(&self) -> usize {
         self.live
+    }
+
+    /// The slots of all that are open, ascending.
+    pub(crate) fn slots(&self) -> Vec<u32> {
+        (0..).zip(&self.slots).filter(|(_, group)| group.live).map(|(slot, _)| slot).collect()
     }
 
     #[inline]

@@ -9,7 +9,7 @@ use hashbrown::HashTable;
 use std::collections::BTreeMap;
 
 /// The open sessions of one shard.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Sessions {
     gap: i64,
     allowed_lateness: i64,

@@ -10,7 +10,7 @@ use hashbrown::HashTable;
 use std::collections::BTreeMap;
 
 /// The open windows of one shard.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Windowed {
     grid: Grid,
     allowed_lateness: i64,

@@ -67,7 +67,9 @@ function show(status) {
   }));
   table("aggregates", [
     ["name", (row) => row.name], ["rows counted", (row) => number(row.counted)], ["late", (row) => number(row.late)],
+    ["set aside", (row) => number(row.set_aside)],
     ["open groups", (row) => number(row.open_groups)], ["rows written", (row) => number(row.rows_out)],
+    ["out of service", (row) => row.out_of_service ?? "", "text"],
   ], status.aggregates);
   table("partitions", [
     ["partition", (row) => row.partition], ["next offset", (row) => number(row.next_offset)],

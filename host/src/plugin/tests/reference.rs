@@ -125,11 +125,13 @@ fn a_broken_state_is_refused_or_a_fault() {
 }
 
 #[test]
-fn an_aggregate_answers_the_same_fault_until_it_is_made_again() {
+fn an_aggregate_answers_the_same_fault_until_it_is_renewed() {
     let mut sessions = sessions();
     let fault = sessions.update(&[0], &[]).unwrap_err();
     assert_eq!(sessions.release(&[0]).unwrap_err(), fault);
     assert_eq!(sessions.snapshot(&[]).unwrap_err(), fault);
+    sessions.renew().unwrap();
+    assert_eq!(count_of(&mut *sessions, 0), 0);
 }
 
 #[test]
