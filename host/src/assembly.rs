@@ -1,5 +1,6 @@
 //! From a valid configuration to parts that fit: plugins loaded, columns matched, outputs laid out.
 
+use crate::capsule::{self, Capsules};
 use crate::config::{Config, Format, Output, PartitionBy, Roll};
 use crate::plugin::{Component, Limits, Runtime, World};
 use crate::sink;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use wasmill_pipeline::error::Error;
 use wasmill_pipeline::plan::Plan;
-use wasmill_pipeline::plugin::{Aggregate, Parser};
+use wasmill_pipeline::plugin::{Aggregate, AggregateDescription, Field, Parser};
 use wasmill_pipeline::spec::Window;
 
 /// The parts of a pipeline, ready to run.
@@ -26,6 +27,8 @@ pub struct Assembly {
     pub parser: Component,
     /// The aggregates, in the order of the pipeline file.
     pub aggregates: Vec<Component>,
+    /// What keeps the plugins' faults.
+    pub capsules: Arc<Capsules>,
     configs: Vec<String>,
     parser_config: String,
     wanted: Option<Vec<String>>,
@@ -124,12 +127,18 @@ impl Assembly {
         let projected = parser.parser(&parser_config, topic, names.as_deref()).map_err(|error| vec![chain(&error)])?;
         let plan = Plan::new(&spec, topic, projected.description(), &descriptions, workers).map_err(sentences)?;
         let (outputs, output_specs) = lay_out(config, &plan, parser.digest());
+        let aggregates: Vec<Component> = aggregates.into_iter().flatten().collect();
+        let mut guests = vec![guest(&parser, &parser_config, wanted.clone(), None)];
+        let described = aggregates.iter().zip(&configs).zip(&descriptions);
+        guests
+            .extend(described.map(|((component, json), description)| guest(component, json, None, Some(description))));
         Ok(Self {
             plan: Arc::new(plan),
             outputs: Arc::new(outputs),
             output_specs: output_specs.into(),
             parser,
-            aggregates: aggregates.into_iter().flatten().collect(),
+            aggregates,
+            capsules: Arc::new(capsules(config, guests)),
             configs,
             parser_config,
             wanted,
@@ -170,6 +179,45 @@ impl Assembly {
         let aggregates: Vec<String> = self.plan.aggregates.iter().map(aggregate).collect();
         // Offsets of one topic mean nothing in another.
         format!("topic {}: {}", self.plan.topic, aggregates.join(", "))
+    }
+}
+
+/// What keeps the faults of these plugins.
+fn capsules(config: &Config, guests: Vec<capsule::Guest>) -> Capsules {
+    let settings = capsule::Settings {
+        enabled: config.faults.capsules,
+        folder: config.output_path.join("_faults"),
+        capsule_bytes: config.faults.capsule_bytes,
+        capsules_bytes: config.faults.capsules_bytes,
+        redact: config.faults.redact,
+    };
+    let limits = capsule::Limits {
+        memory_bytes: config.limits.memory_bytes,
+        deadline_us: u64::try_from(config.limits.deadline.as_micros()).unwrap_or(u64::MAX),
+    };
+    Capsules::new(settings, &config.name, &config.source.topic, limits, guests)
+}
+
+/// A plugin as its capsules have it; an aggregate with its description.
+fn guest(
+    component: &Component,
+    config_json: &str,
+    wanted: Option<Vec<String>>,
+    description: Option<&AggregateDescription>,
+) -> capsule::Guest {
+    let path = std::path::absolute(component.path()).unwrap_or_else(|_| component.path().to_owned());
+    let names = |fields: &[Field]| fields.iter().map(|field| field.name.clone()).collect();
+    capsule::Guest {
+        plugin: capsule::Plugin {
+            name: component.name().to_owned(),
+            interface: component.world().interface().to_owned(),
+            path: path.display().to_string(),
+            digest: component.digest().to_owned(),
+            config: capsule::Secret::Open(config_json.to_owned()),
+            wanted,
+        },
+        inputs: description.map(|d| names(&d.inputs)).unwrap_or_default(),
+        context: description.map(|d| names(&d.context)).unwrap_or_default(),
     }
 }
 

@@ -4,6 +4,7 @@
 //! never waits for another worker without taking in what is sent to itself meanwhile, so bounded queues cannot lock.
 
 use crate::assembly::Outputs;
+use crate::capsule::Capsules;
 use crate::kafka::{Poll, Source, Waker};
 use crate::sink::{SinkCut, Writers, dead_letter_batch};
 use crate::tap::Taps;
@@ -198,6 +199,8 @@ pub struct Driver {
     pub writers: Writers,
     /// Which output is which.
     pub outputs: Arc<Outputs>,
+    /// What keeps the plugins' faults.
+    pub capsules: Arc<Capsules>,
     /// Its queues.
     pub wires: Wires,
     /// What all share.
@@ -418,6 +421,7 @@ impl Driver {
                     self.taps.rows(&self.outputs.names[aggregate], &rows);
                     self.writers.write(self.outputs.aggregates[aggregate], &rows, now)?;
                 }
+                Effect::Fault(report) => self.capsules.keep(&report),
                 Effect::Send(to, message) => self.outbox.push_back((to, message)),
             }
         }

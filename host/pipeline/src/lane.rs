@@ -4,6 +4,7 @@ use crate::dead_letter::{DeadLetter, Reason};
 use crate::error::Error;
 use crate::event::{Encoded, EventBatch, LateRows, Times};
 use crate::exchange::{Rows, divide};
+use crate::fault::{FaultReport, FaultyCall};
 use crate::key::Keys;
 use crate::plan::{AggregatePlan, Plan};
 use crate::plugin::{Parsed, Parser};
@@ -24,6 +25,8 @@ pub struct LaneOutput {
     pub raw: Vec<RecordBatch>,
     /// Records set aside.
     pub dead_letters: Vec<DeadLetter>,
+    /// The parser's faults, each pinned on one of them.
+    pub faults: Vec<FaultReport>,
     /// Rows too late, by aggregate.
     pub late: Vec<(usize, RecordBatch)>,
     /// Rows for the shards, by worker.
@@ -125,6 +128,8 @@ impl Lane {
             Err(fault) if raw.len() == 1 => {
                 counts.records += 1;
                 set_aside(raw, 0, Reason::PluginFault, fault.to_string(), counts, out);
+                let call = FaultyCall::Parse { record: raw.clone() };
+                out.faults.push(FaultReport { fault, aggregate: None, origin: (raw.partition, raw.offsets[0]), call });
                 Ok(())
             }
             Err(_) => {

@@ -8,6 +8,7 @@ pub mod dead_letter;
 pub mod error;
 pub mod event;
 pub mod exchange;
+pub mod fault;
 pub mod key;
 pub mod lane;
 pub mod pipeline;

@@ -113,7 +113,7 @@ impl Parser for TestParser {
                 TestRecord::Bad => rejects.push(Reject { record, reason: Reason::Malformed, message: "bad".into() }),
                 TestRecord::Poison => {
                     let message = "poison".into();
-                    return Err(Fault { plugin: "test".into(), kind: FaultKind::Trap, message });
+                    return Err(Fault { plugin: "test".into(), kind: FaultKind::Trap, message, backtrace: Vec::new() });
                 }
                 TestRecord::Null => {}
             }

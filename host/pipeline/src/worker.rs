@@ -4,6 +4,7 @@ use crate::checkpoint::{Cut, PartitionCut, share_of};
 use crate::dead_letter::DeadLetter;
 use crate::error::Error;
 use crate::exchange::{Message, Rows};
+use crate::fault::FaultReport;
 use crate::lane::{Lane, LaneCounts, LaneOutput};
 use crate::plan::Plan;
 use crate::plugin::{Aggregate, Parser};
@@ -26,6 +27,8 @@ pub enum Effect {
     DeadLetters(Vec<DeadLetter>),
     /// Write an aggregate's closed windows.
     Closed(usize, RecordBatch),
+    /// A fault was found and pinned on one record.
+    Fault(Box<FaultReport>),
     /// Send to another worker, after everything sent there before.
     Send(usize, Message),
 }
@@ -122,6 +125,7 @@ impl Worker {
         if !out.dead_letters.is_empty() {
             effects.push(Effect::DeadLetters(out.dead_letters));
         }
+        effects.extend(out.faults.into_iter().map(|report| Effect::Fault(Box::new(report))));
         for (worker, rows) in out.rows {
             if worker == self.number {
                 self.shards[rows.aggregate].update(&rows)?;

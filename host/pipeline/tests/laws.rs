@@ -257,6 +257,7 @@ fn collect(written: Vec<Effect>) -> Expected {
                 assert!(rows.is_sorted_by_key(order), "rows of a close are sorted by window start and key");
                 out.rows[aggregate].extend(rows);
             }
+            Effect::Fault(_) => {}
             Effect::Send(..) => unreachable!("the pipeline carries messages itself"),
         }
     }

@@ -62,6 +62,8 @@ pub struct Config {
     pub checkpoint: Checkpoint,
     /// What a plugin may use.
     pub limits: Limits,
+    /// What happens when a plugin fails.
+    pub faults: Faults,
     /// Where compiled plugins are kept; `None` = the host's choice.
     pub cache_path: Option<PathBuf>,
     /// Where the web page, the API and the metrics listen; `None` = nowhere.
@@ -185,6 +187,19 @@ pub struct Limits {
     pub memory_bytes: u64,
     /// The longest that a call may take, above zero.
     pub deadline: Duration,
+}
+
+/// What happens when a plugin fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Faults {
+    /// Whether each fault leaves a capsule, to make it happen again elsewhere.
+    pub capsules: bool,
+    /// The largest capsule with its input, above 0.
+    pub capsule_bytes: u64,
+    /// All capsules together, above 0.
+    pub capsules_bytes: u64,
+    /// Whether capsules hold nothing that came from records or configuration.
+    pub redact: bool,
 }
 
 /// What makes records.

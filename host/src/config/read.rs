@@ -10,8 +10,8 @@ use super::start::{self, parse_start};
 use super::tree::{Node, Value};
 use super::value::{self, Read, one_of};
 use super::{
-    Acks, Aggregate, Checkpoint, Compression, Config, Format, GenerateConfig, Generator, Limits, OnDataLoss, Output,
-    PartitionBy, Plugin, Roll, Source, Start, format_duration,
+    Acks, Aggregate, Checkpoint, Compression, Config, Faults, Format, GenerateConfig, Generator, Limits, OnDataLoss,
+    Output, PartitionBy, Plugin, Roll, Source, Start, format_duration,
 };
 
 /// A row is copied into each sliding window it is in: more than this is a mistake in the units.
@@ -83,6 +83,7 @@ pub(super) fn pipeline(root: &mut Section<'_>, loader: &Loader<'_>) -> Config {
         roll: defaults.roll,
         checkpoint: Checkpoint { path, interval },
         limits: limits(root),
+        faults: faults(root),
         cache_path: cache_path(root),
         listen,
         log_level: log_level(root),
@@ -323,6 +324,18 @@ fn limits(root: &mut Section<'_>) -> Limits {
     };
     section.finish();
     limits
+}
+
+fn faults(root: &mut Section<'_>) -> Faults {
+    let mut section = root.section("faults");
+    let faults = Faults {
+        capsules: section.or("capsules", true, value::switch),
+        capsule_bytes: section.or("capsule_bytes", 4 << 20, value::bytes),
+        capsules_bytes: section.or("capsules_bytes", 64 << 20, value::bytes),
+        redact: section.or("redact", false, value::switch),
+    };
+    section.finish();
+    faults
 }
 
 fn cache_path(root: &mut Section<'_>) -> Option<PathBuf> {

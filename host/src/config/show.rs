@@ -46,6 +46,13 @@ impl Config {
         let deadline = format_duration(self.limits.deadline).into();
         let memory = format_size(self.limits.memory_bytes).into();
         root.insert("limits".into(), table([("memory", memory), ("deadline", deadline)]).into());
+        let faults = table([
+            ("capsules", self.faults.capsules.into()),
+            ("capsule_bytes", format_size(self.faults.capsule_bytes).into()),
+            ("capsules_bytes", format_size(self.faults.capsules_bytes).into()),
+            ("redact", self.faults.redact.into()),
+        ]);
+        root.insert("faults".into(), faults.into());
         if let Some(cache) = &self.cache_path {
             root.insert("cache".into(), table([("path", path(cache))]).into());
         }

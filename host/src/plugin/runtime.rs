@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use wasmtime::{Config, Engine, OptLevel};
+use wasmtime::{Config, Engine, OptLevel, WasmBacktraceDetails};
 
 /// How often the deadline ticker ticks: what a deadline may be late by, against 200 wake-ups a second.
 const TICK: Duration = Duration::from_millis(5);
@@ -72,7 +72,7 @@ impl Runtime {
 }
 
 /// Same input, same output, on every machine: NaNs canonical, relaxed SIMD exact, no threads. Beyond that, the
-/// features that today's compilers use, and no others.
+/// features that today's compilers use, and no others. A fault names files and lines where the component has them.
 fn config() -> Config {
     let mut config = Config::new();
     config
@@ -85,6 +85,7 @@ fn config() -> Config {
         .wasm_multi_memory(false)
         .shared_memory(false)
         .epoch_interruption(true)
+        .wasm_backtrace_details(WasmBacktraceDetails::Enable)
         .max_wasm_stack(GUEST_STACK_BYTES);
     config
 }
