@@ -74,12 +74,24 @@ pub fn runtime(config: &Config) -> anyhow::Result<Arc<Runtime>> {
 /// # Errors
 /// Where the engine cannot be made.
 pub fn plugin_runtime(cache: Option<PathBuf>, limits: &crate::config::Limits) -> anyhow::Result<Arc<Runtime>> {
-    let limits = Limits {
+    let limits = plugin_limits(limits);
+    Runtime::new(cache.or_else(default_cache).as_deref(), limits).context("the plugin runtime cannot start")
+}
+
+/// The runtime for looking at faults: they name files and lines.
+///
+/// # Errors
+/// Where the engine cannot be made.
+pub fn replay_runtime(limits: &crate::config::Limits) -> anyhow::Result<Arc<Runtime>> {
+    Runtime::with_lines(default_cache().as_deref(), plugin_limits(limits)).context("the plugin runtime cannot start")
+}
+
+fn plugin_limits(limits: &crate::config::Limits) -> Limits {
+    Limits {
         memory_bytes: usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX),
         deadline: limits.deadline,
         ..Limits::default()
-    };
-    Runtime::new(cache.or_else(default_cache).as_deref(), limits).context("the plugin runtime cannot start")
+    }
 }
 
 /// The user's cache folder, where there is one.

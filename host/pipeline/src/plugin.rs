@@ -91,8 +91,8 @@ pub struct Fault {
     pub kind: FaultKind,
     /// For people.
     pub message: String,
-    /// Where the guest was, the innermost call first, a line each: function, file and line, as far as its component
-    /// tells. Empty where no guest code was under way.
+    /// Where the guest was, the innermost call first, a line each: the function, and file and line where they were asked
+    /// for and its component has them. Empty where no guest code was under way.
     pub backtrace: Vec<String>,
 }
 

@@ -9,7 +9,6 @@ use crate::plugin::{Component, World};
 use anyhow::{Context, anyhow, bail};
 use arrow_array::{ArrayRef, BinaryArray};
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
-use std::fmt::Display;
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,8 +18,8 @@ use wasmill_pipeline::plugin::{Aggregate, Fault, FaultKind, Field, Parsed, Parse
 /// How many rows of an answer are shown.
 const SHOWN_ROWS: usize = 3;
 
-/// How much of a value is shown.
-const SHOWN_CHARS: usize = 200;
+/// How much of a text is shown: a fault's message, which has at most 512 bytes, even where every second one is escaped.
+const SHOWN_CHARS: usize = 800;
 
 /// The call's slot; it is alone in its instance.
 const SLOT: [u32; 1] = [0];
@@ -150,7 +149,7 @@ fn component(capsule: &Capsule, other: Option<&PathBuf>) -> anyhow::Result<Compo
         memory_bytes: capsule.limits.memory_bytes,
         deadline: Duration::from_micros(capsule.limits.deadline_us),
     };
-    let runtime = assembly::plugin_runtime(None, &limits)?;
+    let runtime = assembly::replay_runtime(&limits)?;
     let digest = shown(&capsule.plugin.digest);
     let hint = || format!("name the component with --plugin PATH; the one that failed has sha256={digest}");
     let path = other.cloned().unwrap_or_else(|| PathBuf::from(&capsule.plugin.path));
@@ -197,7 +196,9 @@ fn rows_in_short(fields: &[Field], columns: &[ArrayRef], rows: usize) -> Vec<Str
     });
     let formatters: Vec<_> = formatters.flatten().collect();
     let row = |row| {
-        let values = formatters.iter().map(|(name, values)| format!("{}={}", shown(name), shown(&values.value(row))));
+        let values = formatters
+            .iter()
+            .map(|(name, values)| format!("{}={}", shown(name), shown(&values.value(row).to_string())));
         values.collect::<Vec<_>>().join(" ")
     };
     let mut lines: Vec<String> = (0..rows.min(SHOWN_ROWS)).map(row).collect();
@@ -234,14 +235,13 @@ fn is_same(capsule: &Capsule, now: &Fault) -> bool {
 }
 
 /// What came from elsewhere, on one line and without tricks on the terminal.
-fn shown(text: impl Display) -> String {
-    let text = text.to_string();
+fn shown(text: &str) -> String {
     let mut line: String = text
         .chars()
-        .take(4 * SHOWN_CHARS)
+        .take(SHOWN_CHARS)
         .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
         .collect();
-    if text.chars().nth(4 * SHOWN_CHARS).is_some() {
+    if text.chars().nth(SHOWN_CHARS).is_some() {
         line.push('…');
     }
     line

@@ -33,7 +33,20 @@ impl Runtime {
     /// # Errors
     /// [`Error::Engine`] or [`Error::Ticker`], when the machine does not give what it takes.
     pub fn new(cache_dir: Option<&Path>, limits: Limits) -> Result<Arc<Self>, Error> {
-        let engine = Engine::new(&config()).map_err(Error::Engine)?;
+        Self::with(WasmBacktraceDetails::Disable, cache_dir, limits)
+    }
+
+    /// The same, but faults name files and lines too, where components have line tables. That makes each of them cost
+    /// milliseconds, which a topic full of poison would pay a thousand times.
+    ///
+    /// # Errors
+    /// As for [`Self::new`].
+    pub fn with_lines(cache_dir: Option<&Path>, limits: Limits) -> Result<Arc<Self>, Error> {
+        Self::with(WasmBacktraceDetails::Enable, cache_dir, limits)
+    }
+
+    fn with(details: WasmBacktraceDetails, cache_dir: Option<&Path>, limits: Limits) -> Result<Arc<Self>, Error> {
+        let engine = Engine::new(config().wasm_backtrace_details(details)).map_err(Error::Engine)?;
         let ticker = Ticker::start(engine.clone()).map_err(Error::Ticker)?;
         let cache = cache_dir.and_then(|dir| Cache::open(dir, &engine));
         Ok(Arc::new(Self { engine, limits, cache, ticker }))
@@ -72,7 +85,7 @@ impl Runtime {
 }
 
 /// Same input, same output, on every machine: NaNs canonical, relaxed SIMD exact, no threads. Beyond that, the
-/// features that today's compilers use, and no others. A fault names files and lines where the component has them.
+/// features that today's compilers use, and no others.
 fn config() -> Config {
     let mut config = Config::new();
     config
@@ -85,7 +98,6 @@ fn config() -> Config {
         .wasm_multi_memory(false)
         .shared_memory(false)
         .epoch_interruption(true)
-        .wasm_backtrace_details(WasmBacktraceDetails::Enable)
         .max_wasm_stack(GUEST_STACK_BYTES);
     config
 }
