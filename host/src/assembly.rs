@@ -1,5 +1,6 @@
 //! From a valid configuration to parts that fit: plugins loaded, columns matched, outputs laid out.
 
+use crate::capsule::{self, Capsules};
 use crate::config::{Config, Format, Output, PartitionBy, Roll};
 use crate::plugin::{Component, Limits, Runtime, World};
 use crate::sink;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use wasmill_pipeline::error::Error;
 use wasmill_pipeline::plan::Plan;
-use wasmill_pipeline::plugin::{Aggregate, Parser};
+use wasmill_pipeline::plugin::{Aggregate, AggregateDescription, Field, Parser};
 use wasmill_pipeline::spec::Window;
 
 /// The parts of a pipeline, ready to run.
@@ -26,6 +27,8 @@ pub struct Assembly {
     pub parser: Component,
     /// The aggregates, in the order of the pipeline file.
     pub aggregates: Vec<Component>,
+    /// What keeps the plugins' faults.
+    pub capsules: Arc<Capsules>,
     configs: Vec<String>,
     parser_config: String,
     wanted: Option<Vec<String>>,
@@ -85,12 +88,24 @@ pub fn runtime(config: &Config) -> anyhow::Result<Arc<Runtime>> {
 /// # Errors
 /// Where the engine cannot be made.
 pub fn plugin_runtime(cache: Option<PathBuf>, limits: &crate::config::Limits) -> anyhow::Result<Arc<Runtime>> {
-    let limits = Limits {
+    let limits = plugin_limits(limits);
+    Runtime::new(cache.or_else(default_cache).as_deref(), limits).context("the plugin runtime cannot start")
+}
+
+/// The runtime for looking at faults: they name files and lines.
+///
+/// # Errors
+/// Where the engine cannot be made.
+pub fn replay_runtime(limits: &crate::config::Limits) -> anyhow::Result<Arc<Runtime>> {
+    Runtime::with_lines(default_cache().as_deref(), plugin_limits(limits)).context("the plugin runtime cannot start")
+}
+
+fn plugin_limits(limits: &crate::config::Limits) -> Limits {
+    Limits {
         memory_bytes: usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX),
         deadline: limits.deadline,
         ..Limits::default()
-    };
-    Runtime::new(cache.or_else(default_cache).as_deref(), limits).context("the plugin runtime cannot start")
+    }
 }
 
 /// The user's cache folder, where there is one.
@@ -137,14 +152,19 @@ impl Assembly {
         let names: Option<Vec<&str>> = wanted.as_ref().map(|names| names.iter().map(String::as_str).collect());
         let projected = parser.parser(&parser_config, topic, names.as_deref()).map_err(|error| vec![chain(&error)])?;
         let plan = Plan::new(&spec, topic, projected.description(), &descriptions, workers).map_err(sentences)?;
-        let components: Vec<Component> = aggregates.into_iter().flatten().collect();
-        let (outputs, output_specs) = lay_out(config, &plan, parser.digest(), &components);
+        let aggregates: Vec<Component> = aggregates.into_iter().flatten().collect();
+        let (outputs, output_specs) = lay_out(config, &plan, parser.digest(), &aggregates);
+        let mut guests = vec![guest(&parser, &parser_config, wanted.clone(), None)];
+        let described = aggregates.iter().zip(&configs).zip(&descriptions);
+        guests
+            .extend(described.map(|((component, json), description)| guest(component, json, None, Some(description))));
         Ok(Self {
             plan: Arc::new(plan),
             outputs: Arc::new(outputs),
             output_specs: output_specs.into(),
             parser,
-            aggregates: components,
+            aggregates,
+            capsules: Arc::new(capsules(config, guests)),
             configs,
             parser_config,
             wanted,
@@ -185,6 +205,45 @@ impl Assembly {
         let aggregates: Vec<String> = self.plan.aggregates.iter().map(aggregate).collect();
         // Offsets of one topic mean nothing in another.
         format!("topic {}: {}", self.plan.topic, aggregates.join(", "))
+    }
+}
+
+/// What keeps the faults of these plugins.
+fn capsules(config: &Config, guests: Vec<capsule::Guest>) -> Capsules {
+    let settings = capsule::Settings {
+        enabled: config.capsules.enabled,
+        folder: config.output_path.join("_faults"),
+        capsule_bytes: config.capsules.capsule_bytes,
+        capsules_bytes: config.capsules.capsules_bytes,
+        redact: config.capsules.redact,
+    };
+    let limits = capsule::Limits {
+        memory_bytes: config.limits.memory_bytes,
+        deadline_us: u64::try_from(config.limits.deadline.as_micros()).unwrap_or(u64::MAX),
+    };
+    Capsules::new(settings, &config.name, &config.source.topic, limits, guests)
+}
+
+/// A plugin as its capsules have it; an aggregate with its description.
+fn guest(
+    component: &Component,
+    config_json: &str,
+    wanted: Option<Vec<String>>,
+    description: Option<&AggregateDescription>,
+) -> capsule::Guest {
+    let path = std::path::absolute(component.path()).unwrap_or_else(|_| component.path().to_owned());
+    let names = |fields: &[Field]| fields.iter().map(|field| field.name.clone()).collect();
+    capsule::Guest {
+        plugin: capsule::Plugin {
+            name: component.name().to_owned(),
+            interface: component.world().interface().to_owned(),
+            path: path.display().to_string(),
+            digest: component.digest().to_owned(),
+            config: capsule::Secret::Open(config_json.to_owned()),
+            wanted,
+        },
+        inputs: description.map(|d| names(&d.inputs)).unwrap_or_default(),
+        context: description.map(|d| names(&d.context)).unwrap_or_default(),
     }
 }
 

@@ -42,6 +42,14 @@ pub enum Command {
     ///
     /// Exits with 0 when it is healthy, else with 1.
     Status(StatusArgs),
+    /// Make a plugin's fault happen again, from its capsule, outside of the pipeline
+    ///
+    /// Needs the capsule and the component only, no broker. Says what happened then and what happens now, with the guest's
+    /// backtrace by function, file and line (as far as the component has debug information).
+    ///
+    /// Exits with 0 when there is no fault any more, with 1 when there is one, and with 2 when the capsule cannot be
+    /// replayed: it is damaged, its input was left out (too large, or redacted), or its component is not there.
+    Replay(ReplayArgs),
 }
 
 /// What `run` and `check` take in place of the file's values.
@@ -212,6 +220,22 @@ pub struct StatusArgs {
     /// Print nothing: the exit code alone says it
     #[arg(short, long)]
     pub quiet: bool,
+}
+
+/// The arguments of `wasmill replay`.
+#[derive(Args, Clone, Debug)]
+pub struct ReplayArgs {
+    /// The capsule: a file below <output.path>/_faults
+    #[arg(value_name = "CAPSULE")]
+    pub capsule: PathBuf,
+
+    /// Take another component, such as a mended one [default: the one that failed, where it was, and no other]
+    #[arg(long, value_name = "PATH")]
+    pub plugin: Option<PathBuf>,
+
+    /// Give the plugin another configuration [default: the capsule's]
+    #[arg(long, value_name = "JSON")]
+    pub config: Option<String>,
 }
 
 impl FileArgs {

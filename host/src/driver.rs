@@ -4,6 +4,7 @@
 //! never waits for another worker without taking in what is sent to itself meanwhile, so bounded queues cannot lock.
 
 use crate::assembly::Outputs;
+use crate::capsule::Capsules;
 use crate::failpoint;
 use crate::kafka::{Poll, Source, Waker};
 use crate::sink::{SinkCut, Writers, dead_letter_batch};
@@ -16,7 +17,6 @@ use std::time::{Duration, Instant};
 use wasmill_pipeline::checkpoint::Cut;
 use wasmill_pipeline::error::Class;
 use wasmill_pipeline::exchange::Message;
-use wasmill_pipeline::fault::FaultReport;
 use wasmill_pipeline::lane::LaneCounts;
 use wasmill_pipeline::record::{Anchor, RawBatch};
 use wasmill_pipeline::shard::Shard;
@@ -206,6 +206,8 @@ pub struct Driver {
     pub writers: Writers,
     /// Which output is which.
     pub outputs: Arc<Outputs>,
+    /// What keeps the plugins' faults.
+    pub capsules: Arc<Capsules>,
     /// Its queues.
     pub wires: Wires,
     /// What all share.
@@ -444,17 +446,11 @@ impl Driver {
                     self.writers.write(self.outputs.aggregates[aggregate], &rows, now)?;
                     failpoint::reach("close-written");
                 }
-                Effect::Fault(report) => self.note_fault(&report),
+                Effect::Fault(report) => self.capsules.keep(&report),
                 Effect::Send(to, message) => self.outbox.push_back((to, message)),
             }
         }
         Ok(())
-    }
-
-    fn note_fault(&self, report: &FaultReport) {
-        let (partition, offset) = report.origin;
-        let digest = self.outputs.digest(report.aggregate);
-        tracing::warn!(digest, partition, offset, "a record makes a plugin fail: {}", report.fault);
     }
 
     /// Sends what waits, in order; while a peer's queue is full, takes in what is sent to itself.
@@ -519,7 +515,7 @@ impl Driver {
         if step.is_err() {
             for effect in effects {
                 if let Effect::Fault(report) = effect {
-                    self.note_fault(report);
+                    self.capsules.keep(report);
                 }
             }
         }

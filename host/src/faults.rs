@@ -155,7 +155,8 @@ mod tests {
     }
 
     fn failure(aggregate: Option<usize>, cause: Cause) -> PluginFailure {
-        let fault = Fault { plugin: "a".into(), kind: FaultKind::Trap, message: "unreachable".into() };
+        let fault =
+            Fault { plugin: "a".into(), kind: FaultKind::Trap, message: "unreachable".into(), backtrace: Vec::new() };
         PluginFailure { aggregate, fault, cause }
     }
 

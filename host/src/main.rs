@@ -11,6 +11,7 @@ fn main() -> ExitCode {
         Command::Check(args) => commands::check::check(&args),
         Command::Generate(args) => commands::generate::generate(&args),
         Command::Status(args) => commands::status::status(&args),
+        Command::Replay(args) => commands::replay::replay(&args),
     };
     match done {
         Ok(Exit::Done) => ExitCode::SUCCESS,

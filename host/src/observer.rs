@@ -3,6 +3,7 @@
 use crate::accounting::Totals;
 use crate::admin::{self, Accounting, Checkpoint, State, Status};
 use crate::assembly::Assembly;
+use crate::capsule::Capsules;
 use crate::clock;
 use crate::config::Config;
 use crate::coordinator::{End, Progress};
@@ -20,6 +21,7 @@ const BEHIND: u64 = 10_000;
 /// Puts the numbers together.
 pub struct Observer {
     view: Arc<View>,
+    capsules: Arc<Capsules>,
     names: Vec<String>,
     still: Status,
     rate: Mutex<Rate>,
@@ -44,7 +46,8 @@ impl Observer {
             ..Status::default()
         };
         let names = assembly.outputs.names.clone();
-        Self { view, names, still, rate: Mutex::default(), failure: Mutex::default() }
+        let capsules = assembly.capsules.clone();
+        Self { view, capsules, names, still, rate: Mutex::default(), failure: Mutex::default() }
     }
 
     /// Notes that the pipeline ended, and why if it failed.
@@ -70,6 +73,7 @@ impl Observer {
             rows: totals.rows,
             filtered: totals.filtered,
             dead_letters: totals.dead_letters.clone(),
+            fault_capsules: self.capsules.outcomes().into_iter().map(|(name, n)| (name.to_owned(), n)).collect(),
             broker_time_rows: totals.broker_time_rows,
             events_per_second: lock(&self.rate).observe(now, totals.records),
             aggregates: self.aggregates(&totals, &standings),

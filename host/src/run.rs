@@ -380,6 +380,7 @@ impl Attempt<'_> {
             source,
             writers,
             outputs: self.assembly.outputs.clone(),
+            capsules: self.assembly.capsules.clone(),
             wires,
             shared: shared.clone(),
             reading: Reading {

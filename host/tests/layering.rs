@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 /// The folders of `host/src` that hold a door each.
-const ROOMS: [&str; 7] = ["admin", "config", "kafka", "plugin", "sink", "store", "telemetry"];
+const ROOMS: [&str; 8] = ["admin", "capsule", "config", "kafka", "plugin", "sink", "store", "telemetry"];
 
 /// What puts the rooms together, from the inside out. Each may use what is left of it, and the rooms.
 const FLOORS: [&[&str]; 5] = [
@@ -36,7 +36,16 @@ const DOORS: [(&str, &[&str]); 14] = [
     // Outputs and checkpoints go through the disk, which a simulation replaces; the lock asks for the host's name.
     (
         "std::fs",
-        &["disk.rs", "admin/metrics.rs", "config/", "plugin/", "store/lock.rs", "run.rs", "commands/generate.rs"],
+        &[
+            "disk.rs",
+            "admin/metrics.rs",
+            "capsule/",
+            "config/",
+            "plugin/",
+            "store/lock.rs",
+            "run.rs",
+            "commands/generate.rs",
+        ],
     ),
 ];
 

@@ -8,6 +8,7 @@ use crate::dead_letter::Reason;
 use crate::record::RawBatch;
 use arrow_array::{ArrayRef, BinaryArray};
 use arrow_schema as arrow;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// What a column holds.
@@ -90,10 +91,14 @@ pub struct Fault {
     pub kind: FaultKind,
     /// For people.
     pub message: String,
+    /// Where the guest was, the innermost call first, a line each: the function, and file and line where they were asked
+    /// for and its component has them. Empty where no guest code was under way.
+    pub backtrace: Vec<String>,
 }
 
 /// The kinds of fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum FaultKind {
     /// The guest trapped: a panic, an out-of-bounds access, a stack overflow.
     Trap,

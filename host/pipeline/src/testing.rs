@@ -114,7 +114,7 @@ impl Parser for TestParser {
                 TestRecord::Bad => rejects.push(Reject { record, reason: Reason::Malformed, message: "bad".into() }),
                 TestRecord::Poison => {
                     let message = "poison".into();
-                    return Err(Fault { plugin: "test".into(), kind: FaultKind::Trap, message });
+                    return Err(Fault { plugin: "test".into(), kind: FaultKind::Trap, message, backtrace: Vec::new() });
                 }
                 TestRecord::Null => {}
             }
@@ -237,7 +237,7 @@ impl Touchy {
     }
 
     fn trap() -> Fault {
-        Fault { plugin: "touchy".into(), kind: FaultKind::Trap, message: "poison".into() }
+        Fault { plugin: "touchy".into(), kind: FaultKind::Trap, message: "poison".into(), backtrace: Vec::new() }
     }
 }
 

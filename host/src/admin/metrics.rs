@@ -26,6 +26,8 @@ pub(super) fn render(status: &Status) -> String {
         Some(status.broker_time_rows),
     );
     out.many("wasmill_dead_letters_total", "counter", "Records set aside.", "reason", &status.dead_letters);
+    let capsules = &status.fault_capsules;
+    out.many("wasmill_fault_capsules_total", "counter", "Faults by what became of their capsule.", "outcome", capsules);
     let counted = each.iter().map(|aggregate| (&aggregate.name, aggregate.counted));
     out.many("wasmill_counted_rows_total", "counter", "Rows counted by an aggregate.", "aggregate", counted);
     let late = each.iter().map(|aggregate| (&aggregate.name, aggregate.late));

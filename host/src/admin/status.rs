@@ -72,6 +72,8 @@ pub struct Status {
     pub filtered: u64,
     /// Records set aside, by reason.
     pub dead_letters: BTreeMap<String, u64>,
+    /// Faults of plugins in this process, by what became of their capsules.
+    pub fault_capsules: BTreeMap<String, u64>,
     /// Rows that took the broker's time for want of their own.
     pub broker_time_rows: u64,
     /// Records per second, over the last seconds.

@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod generate;
+pub mod replay;
 pub mod run;
 pub mod status;
 

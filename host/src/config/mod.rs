@@ -65,6 +65,8 @@ pub struct Config {
     pub limits: Limits,
     /// What is done about faults of the parser.
     pub faults: FaultRules,
+    /// What is kept of each fault.
+    pub capsules: Capsules,
     /// Where compiled plugins are kept; `None` = the host's choice.
     pub cache_path: Option<PathBuf>,
     /// Where the web page, the API and the metrics listen; `None` = nowhere.
@@ -190,6 +192,19 @@ pub struct Limits {
     pub memory_bytes: u64,
     /// The longest that a call may take, above zero.
     pub deadline: Duration,
+}
+
+/// Fault capsules, to make a plugin's fault happen again elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capsules {
+    /// Whether each fault leaves one.
+    pub enabled: bool,
+    /// The largest capsule with its input, above 0.
+    pub capsule_bytes: u64,
+    /// All capsules together, above 0.
+    pub capsules_bytes: u64,
+    /// Whether capsules hold nothing that came from records or configuration.
+    pub redact: bool,
 }
 
 /// What makes records.

@@ -11,8 +11,8 @@ use super::start::{self, parse_start};
 use super::tree::{Node, Value};
 use super::value::{self, Read, one_of};
 use super::{
-    Acks, Aggregate, Checkpoint, Compression, Config, Format, GenerateConfig, Generator, Limits, OnDataLoss, Output,
-    PartitionBy, Plugin, Roll, Source, Start, format_duration,
+    Acks, Aggregate, Capsules, Checkpoint, Compression, Config, Format, GenerateConfig, Generator, Limits, OnDataLoss,
+    Output, PartitionBy, Plugin, Roll, Source, Start, format_duration,
 };
 
 /// A row is copied into each sliding window it is in: more than this is a mistake in the units.
@@ -51,7 +51,10 @@ pub(super) fn pipeline(root: &mut Section<'_>, loader: &Loader<'_>) -> Config {
 
     let mut folders = BTreeMap::new();
     let raw = raw(root, &defaults, &mut folders);
-    let faults = faults(root.section("faults"), FaultRules::default());
+    let mut section = root.section("faults");
+    let faults = fault_rules(&mut section, FaultRules::default());
+    let capsules = capsules(&mut section);
+    section.finish();
     let aggregates = aggregates(root, loader, &defaults, faults, &mut folders);
 
     let mut section = root.section("checkpoint");
@@ -86,6 +89,7 @@ pub(super) fn pipeline(root: &mut Section<'_>, loader: &Loader<'_>) -> Config {
         checkpoint: Checkpoint { path, interval },
         limits: limits(root),
         faults,
+        capsules,
         cache_path: cache_path(root),
         listen,
         log_level: log_level(root),
@@ -241,7 +245,9 @@ fn aggregates(
         let taken = if is_double || name.is_empty() { &mut BTreeMap::new() } else { &mut *folders };
         output.folder = folder(&mut output_section, &name, &format!("aggregate {name}"), taken);
         output_section.finish();
-        let faults = faults(section.section("faults"), rules);
+        let mut fault_section = section.section("faults");
+        let faults = fault_rules(&mut fault_section, rules);
+        fault_section.finish();
         section.finish();
         let spec = AggregateSpec { name, window, keys, allowed_lateness_us };
         aggregates.push(Aggregate { spec, plugin, output, faults });
@@ -249,14 +255,12 @@ fn aggregates(
     aggregates
 }
 
-fn faults(mut section: Section<'_>, defaults: FaultRules) -> FaultRules {
+fn fault_rules(section: &mut Section<'_>, defaults: FaultRules) -> FaultRules {
     let policy = one_of(&[("dead-letter", FaultPolicy::DeadLetter), ("stop", FaultPolicy::Stop)]);
-    let rules = FaultRules {
+    FaultRules {
         policy: section.or("policy", defaults.policy, policy),
         breaker: section.or("breaker", defaults.breaker, value::share),
-    };
-    section.finish();
-    rules
+    }
 }
 
 fn window(aggregate: &mut Section<'_>) -> Window {
@@ -338,6 +342,15 @@ fn limits(root: &mut Section<'_>) -> Limits {
     };
     section.finish();
     limits
+}
+
+fn capsules(section: &mut Section<'_>) -> Capsules {
+    Capsules {
+        enabled: section.or("capsules", true, value::switch),
+        capsule_bytes: section.or("capsule_bytes", 4 << 20, value::bytes),
+        capsules_bytes: section.or("capsules_bytes", 64 << 20, value::bytes),
+        redact: section.or("redact", false, value::switch),
+    }
 }
 
 fn cache_path(root: &mut Section<'_>) -> Option<PathBuf> {

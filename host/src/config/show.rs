@@ -47,7 +47,14 @@ impl Config {
         let deadline = format_duration(self.limits.deadline).into();
         let memory = format_size(self.limits.memory_bytes).into();
         root.insert("limits".into(), table([("memory", memory), ("deadline", deadline)]).into());
-        root.insert("faults".into(), faults(&self.faults).into());
+        let mut faults = fault_rules(&self.faults);
+        faults.extend(table([
+            ("capsules", self.capsules.enabled.into()),
+            ("capsule_bytes", format_size(self.capsules.capsule_bytes).into()),
+            ("capsules_bytes", format_size(self.capsules.capsules_bytes).into()),
+            ("redact", self.capsules.redact.into()),
+        ]));
+        root.insert("faults".into(), faults.into());
         if let Some(cache) = &self.cache_path {
             root.insert("cache".into(), table([("path", path(cache))]).into());
         }
@@ -159,7 +166,7 @@ fn aggregate(aggregate: &super::Aggregate) -> Value {
         ("allowed_lateness", micros(spec.allowed_lateness_us)),
         ("window", window.into()),
         ("output", output(&aggregate.output).into()),
-        ("faults", faults(&aggregate.faults).into()),
+        ("faults", fault_rules(&aggregate.faults).into()),
     ]);
     shown.extend(plugin(&aggregate.plugin));
     shown.into()
@@ -182,7 +189,7 @@ fn output(output: &Output) -> Table {
     ])
 }
 
-fn faults(rules: &FaultRules) -> Table {
+fn fault_rules(rules: &FaultRules) -> Table {
     let policy = match rules.policy {
         FaultPolicy::DeadLetter => "dead-letter",
         FaultPolicy::Stop => "stop",

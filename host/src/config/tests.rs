@@ -85,6 +85,8 @@ fn a_small_file_is_filled_with_defaults() {
     assert_eq!(config.checkpoint.path, Path::new("data/output/_checkpoints"));
     assert_eq!(config.raw.unwrap().folder, "events_raw");
     assert_eq!(config.generator, None);
+    let capsules = Capsules { enabled: true, capsule_bytes: 4 << 20, capsules_bytes: 64 << 20, redact: false };
+    assert_eq!(config.capsules, capsules);
 }
 
 #[test]
@@ -254,6 +256,8 @@ fn values_of_the_wrong_kind_say_what_would_be_right() {
     at("faults.breaker", "101%", "\"101%\" is not a share; write 0% to 100%, such as \"1%\"");
     at("faults.policy", "ignore", "\"ignore\" is not known here; write \"dead-letter\" or \"stop\"");
     at("limits.memory", "0", "0 is no size at all; write 128MB, 64MiB or 1GB");
+    at("faults.capsule_bytes", "0", "0 is no size at all; write 128MB, 64MiB or 1GB");
+    at("faults.redact", "some", "\"some\" is not a switch; write true or false");
     at("http.listen", "8080", "8080 is not text; write it in quotes");
     at(
         "http.listen",

@@ -47,7 +47,7 @@ impl WasmAggregate {
     }
 
     fn fault(&self, kind: FaultKind, message: String) -> Fault {
-        Fault { plugin: self.component.shared_name(), kind, message }
+        Fault { plugin: self.component.shared_name(), kind, message, backtrace: Vec::new() }
     }
 
     fn check_lengths(&mut self, slots: usize, others: usize) -> Result<(), Fault> {

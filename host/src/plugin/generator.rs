@@ -51,7 +51,7 @@ impl WasmGenerator {
     }
 
     fn contract_fault(&self, message: String) -> Fault {
-        Fault { plugin: self.component.shared_name(), kind: FaultKind::Contract, message }
+        Fault { plugin: self.component.shared_name(), kind: FaultKind::Contract, message, backtrace: Vec::new() }
     }
 }
 

@@ -1,11 +1,11 @@
 //! One instance of a component: its store, and calls with a deadline whose failures are told apart.
 
-use super::Error;
 use super::bindings::wit_log::{self, Level};
 use super::bindings::{wit, wit_generator_types};
 use super::component::Component;
 use super::limits::Ceiling;
 use super::log::{Log, cut, printable};
+use super::{Error, backtrace};
 use std::sync::Arc;
 use wasmill_pipeline::plugin::{Fault, FaultKind};
 use wasmtime::{Store, Trap, WasmBacktrace};
@@ -100,12 +100,12 @@ fn fault(store: &mut Store<Context>, plugin: Arc<str>, memory_denied: bool, erro
     };
     if let Some(function) = backtrace.and_then(|trace| trace.frames().first()?.func_name()) {
         message.push_str(" in ");
-        message.push_str(function);
+        message.push_str(&backtrace::plain(function));
     }
     if let Some(words) = last_words {
         message.push_str("; the plugin's last error: ");
         message.push_str(&words);
     }
     message.truncate(cut(&message, MAX_MESSAGE_BYTES).len());
-    Fault { plugin, kind, message }
+    Fault { plugin, kind, message, backtrace: backtrace.map(backtrace::lines).unwrap_or_default() }
 }

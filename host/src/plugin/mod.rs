@@ -6,6 +6,7 @@
 //! [`Fault`](wasmill_pipeline::plugin::Fault) afterwards.
 
 mod aggregate;
+mod backtrace;
 mod bindings;
 mod cache;
 mod component;

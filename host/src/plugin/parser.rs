@@ -74,7 +74,7 @@ impl WasmParser {
     }
 
     fn fault(&self, kind: FaultKind, message: String) -> Fault {
-        Fault { plugin: self.component.shared_name(), kind, message }
+        Fault { plugin: self.component.shared_name(), kind, message, backtrace: Vec::new() }
     }
 
     /// The instance at hand, or a new one that is its equal.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use wasmtime::{Config, Engine, OptLevel};
+use wasmtime::{Config, Engine, OptLevel, WasmBacktraceDetails};
 
 /// How often the deadline ticker ticks: what a deadline may be late by, against 200 wake-ups a second.
 const TICK: Duration = Duration::from_millis(5);
@@ -33,7 +33,20 @@ impl Runtime {
     /// # Errors
     /// [`Error::Engine`] or [`Error::Ticker`], when the machine does not give what it takes.
     pub fn new(cache_dir: Option<&Path>, limits: Limits) -> Result<Arc<Self>, Error> {
-        let engine = Engine::new(&config()).map_err(Error::Engine)?;
+        Self::with(WasmBacktraceDetails::Disable, cache_dir, limits)
+    }
+
+    /// The same, but faults name files and lines too, where components have line tables. That makes each of them cost
+    /// milliseconds, which a topic full of poison would pay a thousand times.
+    ///
+    /// # Errors
+    /// As for [`Self::new`].
+    pub fn with_lines(cache_dir: Option<&Path>, limits: Limits) -> Result<Arc<Self>, Error> {
+        Self::with(WasmBacktraceDetails::Enable, cache_dir, limits)
+    }
+
+    fn with(details: WasmBacktraceDetails, cache_dir: Option<&Path>, limits: Limits) -> Result<Arc<Self>, Error> {
+        let engine = Engine::new(config().wasm_backtrace_details(details)).map_err(Error::Engine)?;
         let ticker = Ticker::start(engine.clone()).map_err(Error::Ticker)?;
         let cache = cache_dir.and_then(|dir| Cache::open(dir, &engine));
         Ok(Arc::new(Self { engine, limits, cache, ticker }))
