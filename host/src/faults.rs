@@ -92,14 +92,13 @@ impl Faults {
                 Verdict::Replay
             }
             Cause::Record { .. } => Verdict::Stop,
-            Cause::TooMany { .. } => memory.give_up(name, digest, failure),
             Cause::Call(_) if memory.unexplained.is_none() => {
                 tracing::warn!(aggregate = name, digest, "{failure}; trying once more");
                 memory.unexplained = Some(0);
                 Verdict::Replay
             }
             Cause::Call(_) if memory.rules.policy == FaultPolicy::Stop => Verdict::Stop,
-            Cause::Call(_) => memory.give_up(name, digest, failure),
+            Cause::TooMany { .. } | Cause::Call(_) => memory.give_up(name, digest, failure),
         }
     }
 

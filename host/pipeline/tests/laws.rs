@@ -1,7 +1,7 @@
 //! The law: committed rows are a function of the topic's contents alone, however records were batched and
 //! partitions interleaved, with any number of workers, over any number of cuts and crashes.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type, TimestampMicrosecondType};
@@ -170,14 +170,14 @@ impl<'t> World<'t> {
 
     /// What a run does about a failure: the records that an aggregate failed on are watched from the last checkpoint on,
     /// and where that is not enough, all.
-    fn fail(mut self, error: Error) -> Self {
+    fn fail(mut self, error: &Error) -> Self {
         let Error::Plugin(PluginFailure { aggregate: Some(aggregate), cause: Cause::Records(suspects), .. }) = error
         else {
             panic!("{error:?}");
         };
-        let service = &mut self.treatment.aggregates[aggregate].1;
+        let service = &mut self.treatment.aggregates[*aggregate].1;
         *service = match service {
-            Service::Trusted => Service::Watched(Some(suspects)),
+            Service::Trusted => Service::Watched(Some(*suspects)),
             Service::Watched(Some(_)) => Service::Watched(None),
             other => panic!("an aggregate failed in spite of {other:?}"),
         };
@@ -222,7 +222,7 @@ impl<'t> World<'t> {
         }
         match self.try_step(step) {
             Ok(()) => self,
-            Err(error) => self.fail(error),
+            Err(error) => self.fail(&error),
         }
     }
 
@@ -255,7 +255,7 @@ impl<'t> World<'t> {
         loop {
             match self.try_end() {
                 Ok(()) => return self.stored.written,
-                Err(error) => self = self.fail(error),
+                Err(error) => self = self.fail(&error),
             }
         }
     }
@@ -348,7 +348,9 @@ fn collect_with_set_aside(written: Vec<Effect>) -> (Expected, [Vec<(i32, i64)>; 
     out.dead_letters.sort_unstable();
     out.rows.iter_mut().for_each(|rows| rows.sort());
     out.late.iter_mut().for_each(|late| late.sort_unstable());
-    set_aside.iter_mut().for_each(|origins| origins.sort_unstable());
+    for origins in &mut set_aside {
+        origins.sort_unstable();
+    }
     (out, set_aside)
 }
 

@@ -1,6 +1,6 @@
 //! Facts about rows on which an aggregate fails: what is kept, what is set aside, what it costs.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;

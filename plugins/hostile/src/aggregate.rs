@@ -82,7 +82,9 @@ impl Hostile {
         let events = |slot: &u32| self.states.get(slot).map_or(0, |state| state.events);
         let mut events: Vec<i64> = slots.iter().map(events).collect();
         if self.is("fickle") {
-            events.iter_mut().for_each(|events| *events += self.calls);
+            for events in &mut events {
+                *events += self.calls;
+            }
         }
         let labels: Vec<&[u8]> = slots.iter().map(|_| b"label".as_slice()).collect();
         let count = slots.len() as u32;
