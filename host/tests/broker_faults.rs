@@ -68,20 +68,27 @@ fn counter(job: &Job, name: &str) -> u64 {
 #[test]
 fn on_a_real_broker() {
     let Some(broker) = RealKafka::start_with(two_disks) else { return };
-    let growing = a_partition_added_while_running(&broker);
-    a_second_process_waits_and_takes_over_after_a_kill(&broker);
-    records_removed_before_they_were_read_are_counted_or_fatal(&broker);
-    records_removed_after_they_were_read_are_no_loss(&broker);
-    for (to, name) in [(1020, "shorter"), (1050, "as-long"), (1080, "longer")] {
-        a_topic_made_anew_is_data_loss_at_the_start(&broker, name, to);
-        a_topic_made_anew_is_data_loss_while_running(&broker, &format!("{name}-running"), to);
-    }
-    growing();
+    // Side by side, for most of it is waiting; those that take the broker away come after.
+    std::thread::scope(|scope| {
+        scope.spawn(|| a_partition_added_while_running(&broker));
+        scope.spawn(|| a_second_process_waits_and_takes_over_after_a_kill(&broker));
+        scope.spawn(|| {
+            records_removed_before_they_were_read_are_counted_or_fatal(&broker);
+            records_removed_after_they_were_read_are_no_loss(&broker);
+        });
+        for (to, name) in [(1020, "shorter"), (1050, "as-long"), (1080, "longer")] {
+            let broker = &broker;
+            scope.spawn(move || {
+                a_topic_made_anew_is_data_loss_at_the_start(broker, name, to);
+                a_topic_made_anew_is_data_loss_while_running(broker, &format!("{name}-running"), to);
+            });
+        }
+    });
     a_broker_stopped_and_killed_in_the_middle_of_catching_up_loses_nothing(&broker);
     a_partition_without_a_leader_is_waited_for(&broker);
 }
 
-fn a_partition_added_while_running(broker: &RealKafka) -> impl FnOnce() {
+fn a_partition_added_while_running(broker: &RealKafka) {
     let admin = topic(broker, "grows", 1);
     write(&broker.bootstrap(), "grows", 0, &clicks(0, 20));
     let job = Job::clicks(&broker.bootstrap(), "grows");
@@ -89,15 +96,11 @@ fn a_partition_added_while_running(broker: &RealKafka) -> impl FnOnce() {
     until("the first partition is read", || reads_to(&job.checkpoints(), &[20]));
     admin.add_partitions(2).unwrap();
     until("the partition is there", || admin.partitions().is_ok_and(|found| found == [0, 1]));
-    let bootstrap = broker.bootstrap();
-    write(&bootstrap, "grows", 1, &clicks(20, 50));
-    // The topic is looked at every ten seconds: other tests have their turn meanwhile.
-    move || {
-        until("the new partition is read", || reads_to(&job.checkpoints(), &[20, 30]));
-        running.stop().expect(0).says(&["the topic has a new partition partition=1 next_offset=0"]);
-        job.run(&["--drain"]).expect(0);
-        exactly_once(&job, 50);
-    }
+    write(&broker.bootstrap(), "grows", 1, &clicks(20, 50));
+    until("the new partition is read", || reads_to(&job.checkpoints(), &[20, 30]));
+    running.stop().expect(0).says(&["the topic has a new partition partition=1 next_offset=0"]);
+    job.run(&["--drain"]).expect(0);
+    exactly_once(&job, 50);
 }
 
 fn a_second_process_waits_and_takes_over_after_a_kill(broker: &RealKafka) {
@@ -255,7 +258,7 @@ fn a_slow_broker_is_waited_for_in_little_memory() {
     let proxy = SlowProxy::bind();
     let Some(broker) = RealKafka::start_with(|port, _| proxy.listener(port)) else { return };
     topic(&broker, "slow", 2);
-    for (n, first) in (0..20_000).step_by(500).enumerate() {
+    for (n, first) in (0..19_500).step_by(500).enumerate() {
         write(&broker.bootstrap(), "slow", n as i32 % 2, &clicks(first, first + 500));
     }
     proxy.start();
@@ -264,11 +267,11 @@ fn a_slow_broker_is_waited_for_in_little_memory() {
     let small = ["--set", "source.kafka={\"fetch.message.max.bytes\" = \"50000\"}"];
     let running = job.start(&[&small[..], &LONG].concat());
     until("it says that it is behind", || status(&running).contains("catching up"));
-    until("all is read", || reads_to(&job.checkpoints(), &[10_000, 10_000]));
+    until("all is read", || reads_to(&job.checkpoints(), &[10_000, 9500]));
     let peak = peak_memory(&running);
-    running.stop().expect(0).says(&["20000 records, 20000 rows", "the accounting closes"]);
+    running.stop().expect(0).says(&["19500 records, 19500 rows", "the accounting closes"]);
     job.run(&["--drain"]).expect(0);
-    exactly_once(&job, 20_000);
+    exactly_once(&job, 19_500);
     println!("peak memory while slow: {} MB", peak >> 20);
     assert!(peak < 512 << 20, "{peak}");
     let _ = (PATIENCE, PathBuf::new());

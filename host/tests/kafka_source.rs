@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "helpers of tests are tests")]
 
 #[path = "support/kafka.rs"]
+#[allow(dead_code, reason = "not every test does everything to its broker")]
 mod kafka_support;
 
 use arrow_array::{Array, BinaryArray};
