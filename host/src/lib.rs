@@ -5,6 +5,7 @@
 pub mod accounting;
 pub mod admin;
 pub mod assembly;
+pub mod budget;
 pub mod cli;
 pub mod clock;
 pub mod commands;

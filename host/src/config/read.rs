@@ -319,6 +319,7 @@ fn limits(root: &mut Section<'_>) -> Limits {
     let mut section = root.section("limits");
     let limits = Limits {
         memory_bytes: section.or("memory", 1 << 30, value::bytes),
+        state_bytes: section.or("state", None, value::bytes_or_off),
         deadline: section.or("deadline", Duration::from_secs(10), value::positive),
     };
     section.finish();

@@ -45,7 +45,8 @@ impl Config {
         root.insert("checkpoint".into(), table([("path", path(&self.checkpoint.path)), ("interval", interval)]).into());
         let deadline = format_duration(self.limits.deadline).into();
         let memory = format_size(self.limits.memory_bytes).into();
-        root.insert("limits".into(), table([("memory", memory), ("deadline", deadline)]).into());
+        let state = self.limits.state_bytes.map_or("off".into(), |bytes| format_size(bytes).into());
+        root.insert("limits".into(), table([("memory", memory), ("deadline", deadline), ("state", state)]).into());
         if let Some(cache) = &self.cache_path {
             root.insert("cache".into(), table([("path", path(cache))]).into());
         }

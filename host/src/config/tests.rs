@@ -251,6 +251,7 @@ fn values_of_the_wrong_kind_say_what_would_be_right() {
     at("pipeline.workers", "0", "0 is out of range; write 1 to 1024");
     at("limits.memory", "12 parsecs", "\"12 parsecs\" is not a size; write 128MB, 64MiB or 1GB");
     at("limits.memory", "0", "0 is no size at all; write 128MB, 64MiB or 1GB");
+    at("limits.state", "much", "\"much\" is not a size; write 128MB, 64MiB or 1GB, or \"off\"");
     at("http.listen", "8080", "8080 is not text; write it in quotes");
     at(
         "http.listen",

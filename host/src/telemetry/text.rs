@@ -83,6 +83,8 @@ pub fn render_status(status: &Status) -> String {
             format_args!("{}: {counted} counted, {late} late, {open} open, {out} written", aggregate.name),
         );
     }
+    let budget = status.state_budget_bytes.map_or("off".into(), |bytes| format!("{} bytes", count(bytes)));
+    line("open state", format_args!("{} bytes, limit {budget}", count(status.state_bytes())));
     for partition in &status.partitions {
         let lag = known(partition.lag.map(count));
         let idle = if partition.idle { ", idle" } else { "" };
@@ -136,6 +138,7 @@ mod tests {
         let text = render_status(&running());
         assert!(text.contains("records      1,000 = 990 rows + 10 dead letters + 0 filtered\n"), "{text}");
         assert!(text.contains("aggregate    sessions: 986 counted, 4 late, 123 open, 50 written\n"), "{text}");
+        assert!(text.contains("open state   65,536 bytes, limit 1,048,576 bytes\n"), "{text}");
         assert!(text.contains("checkpoint   #12, 3s ago, 4,096 bytes in 20.0 ms, pause 1.5 ms\n"), "{text}");
     }
 

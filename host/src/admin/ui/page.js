@@ -67,7 +67,8 @@ function show(status) {
   }));
   table("aggregates", [
     ["name", (row) => row.name], ["rows counted", (row) => number(row.counted)], ["late", (row) => number(row.late)],
-    ["open groups", (row) => number(row.open_groups)], ["rows written", (row) => number(row.rows_out)],
+    ["open groups", (row) => number(row.open_groups)],
+    ["state MB", (row) => number(row.state_bytes / 1e6)], ["rows written", (row) => number(row.rows_out)],
   ], status.aggregates);
   table("partitions", [
     ["partition", (row) => row.partition], ["next offset", (row) => number(row.next_offset)],
