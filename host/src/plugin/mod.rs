@@ -9,6 +9,8 @@ mod aggregate;
 mod bindings;
 mod cache;
 mod component;
+#[cfg(feature = "testing")]
+pub mod decoders;
 mod description;
 mod error;
 mod generator;
