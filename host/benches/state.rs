@@ -51,14 +51,14 @@ fn main() {
     let folder = tempfile::tempdir().unwrap();
     let store = LocalStore::open(folder.path(), &mut |_| ControlFlow::Break(())).unwrap();
     let mut bench = Bench::new(&assembly, store);
-    bench.read((0..sessions).collect());
+    bench.read(&(0..sessions).collect::<Vec<_>>());
     println!(
         "| changed | sessions | cut pause ms | of it the plugin ms | MB written | / changed state | write ms, by the clock |"
     );
     println!("|---|---|---|---|---|---|---|");
     bench.checkpoint("new");
     for (share, name) in [(100, "1 %"), (10, "10 %"), (1, "100 %"), (100, "1 %"), (10, "10 %")] {
-        bench.read((0..sessions).step_by(share).collect());
+        bench.read(&(0..sessions).step_by(share).collect::<Vec<_>>());
         bench.checkpoint(name);
     }
     let held = bench.worker.shards()[0].state_bytes() as f64;
@@ -82,7 +82,7 @@ impl Bench {
     }
 
     /// An event of each of these users.
-    fn read(&mut self, users: Vec<usize>) {
+    fn read(&mut self, users: &[usize]) {
         let mut effects = Vec::new();
         for users in users.chunks(ROWS) {
             let mut text = String::new();
@@ -168,7 +168,7 @@ fn worker(assembly: &Assembly) -> (Worker, Arc<AtomicU64>) {
 fn on_cpu<T>(work: impl FnOnce() -> T) -> (T, Duration) {
     let (began, counted) = (Instant::now(), cpu_time());
     let made = work();
-    let took = cpu_time().zip(counted).map(|(now, then)| now - then);
+    let took = cpu_time().zip(counted).map(|(now, then)| now.saturating_sub(then));
     (made, took.unwrap_or_else(|| began.elapsed()))
 }
 

@@ -72,9 +72,13 @@ fn every_target_holds_on_its_seeds_and_on_mutations_of_them() {
         for (number, (name, target)) in (0..).zip(targets::TARGETS) {
             scope.spawn(move || {
                 let seeds = seeds(name);
-                seeds.iter().for_each(|seed| holds(name, target, seed));
+                for seed in &seeds {
+                    holds(name, target, seed);
+                }
                 let mut dice = Dice(number);
-                (0..MUTATIONS).for_each(|_| holds(name, target, &mutate(&mut dice, &seeds)));
+                for _ in 0..MUTATIONS {
+                    holds(name, target, &mutate(&mut dice, &seeds));
+                }
             });
         }
     });

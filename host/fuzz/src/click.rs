@@ -1,4 +1,4 @@
-//! The reference parser against serde_json: what one takes the other takes too, with the same fields.
+//! The reference parser against `serde_json`: what one takes the other takes too, with the same fields.
 
 use clickstream_parser::{Click, ClickstreamParser};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -7,7 +7,7 @@ use wasmill_sdk::input::Symbol;
 use wasmill_sdk::json::Text;
 use wasmill_sdk::parser::{Parser, Record};
 
-/// Objects and arrays nest this deep in the reference parser; serde_json goes on to 128.
+/// Objects and arrays nest this deep in the reference parser; `serde_json` goes on to 128.
 const MAX_DEPTH: usize = 64;
 
 /// One record.
@@ -21,7 +21,7 @@ pub fn click(record: &[u8]) {
     }
 }
 
-/// JSON with what serde_json's own value forgets: keys that come twice.
+/// JSON with what `serde_json`'s own value forgets: keys that come twice.
 #[derive(Debug)]
 enum Json {
     Null,

@@ -171,11 +171,15 @@ mod tests {
         let mut groups = Groups::default();
         let empty = groups.bytes();
         let slots: Vec<u32> = (0..100).map(|n| groups.open(&[n; 40], u64::from(n), 0, 0)).collect();
-        slots.iter().for_each(|&slot| groups.touch(slot));
+        for &slot in &slots {
+            groups.touch(slot);
+        }
         let open = groups.bytes() - empty;
         assert!(open >= 100 * (size_of::<Group>() + 40), "{open}");
         groups.take_changes();
-        slots.iter().for_each(|&slot| groups.close(slot));
+        for &slot in &slots {
+            groups.close(slot);
+        }
         assert_eq!(groups.key_bytes, 100 * heap_bytes(40), "deletes hold keys");
         assert_eq!(groups.take_changes().0.len(), 100);
         assert_eq!(groups.key_bytes, 0);
