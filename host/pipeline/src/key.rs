@@ -372,8 +372,10 @@ mod tests {
         assert!(decode(&[DataType::Boolean], std::iter::once(&[1, 2][..])).is_err());
     }
 
-    /// A column of each type, as long as the texts.
-    fn columns_of(rows: &[(Option<String>, Option<Vec<u8>>, Option<i64>, Option<bool>)]) -> [ArrayRef; 4] {
+    type KeyRow = (Option<String>, Option<Vec<u8>>, Option<i64>, Option<bool>);
+
+    /// A column for each place of the rows.
+    fn columns_of(rows: &[KeyRow]) -> [ArrayRef; 4] {
         [
             Arc::new(rows.iter().map(|row| row.0.clone()).collect::<StringArray>()),
             Arc::new(rows.iter().map(|row| row.1.clone()).collect::<BinaryArray>()),
