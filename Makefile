@@ -39,7 +39,7 @@ run: build ## Run the reference job; without KAFKA_BOOTSTRAP_SERVERS broker and 
 .PHONY: test
 test: plugins ## Run all tests; those on a real Kafka where Java 17 and Maven are there (with CI set: always)
 	@left_out=$$(host/setup.sh kafka && host/kafka/kafka.sh jars 2>&1) || { [ -z "$${CI:-}" ] || { echo "$$left_out"; exit 1; }; }; \
-	cargo test --locked --workspace --features wasmill/testing; \
+	cargo test --locked --workspace; \
 	[ -z "$$left_out" ] || echo "left out: the tests on a real Kafka ($$left_out)"
 
 # How many kills; SEED repeats the moments of an earlier soak as far as that is possible.
@@ -49,7 +49,7 @@ KILLS ?= 100
 soak: plugins ## Kill the real process KILLS times on a real Kafka, at every failpoint and at random times; SEED=n repeats
 	host/kafka/kafka.sh jars
 	CI=1 KILLS=$(KILLS) $(if $(SEED),SEED=$(SEED)) \
-	  cargo test --locked --workspace --features wasmill/testing --test crashes -- --nocapture
+	  cargo test --locked --workspace --test crashes -- --nocapture
 
 .PHONY: lint
 lint: tools ## Check formatting, lints and docs
@@ -72,6 +72,23 @@ kafka-up: ## Start an Apache Kafka of one node on 127.0.0.1:9092 (KAFKA_PORT), w
 .PHONY: kafka-down
 kafka-down: ## Stop it; its data stays in target/kafka
 	@host/kafka/kafka.sh down --port $(KAFKA_PORT)
+
+FUZZ_TARGETS := $(notdir $(basename $(wildcard host/fuzz/fuzz_targets/*.rs)))
+SECONDS_EACH ?= 60
+
+# The committed corpora are seeds only: what is found goes below target/fuzz, inputs that fail to target/fuzz/failed.
+.PHONY: fuzz
+fuzz: target/tools/bin/cargo-fuzz ## Fuzz every decoder of bytes from outside, a minute each (SECONDS_EACH=600)
+	@export PATH="$(CURDIR)/target/tools/bin:$$PATH"; \
+	for name in $(FUZZ_TARGETS); do \
+	    mkdir -p target/fuzz/found/$$name target/fuzz/failed; \
+	    cargo fuzz run --fuzz-dir host/fuzz --target-dir "$(CURDIR)/target/fuzz" --sanitizer none $$name \
+	        target/fuzz/found/$$name host/fuzz/corpus/$$name -- -max_total_time=$(SECONDS_EACH) -timeout=10 \
+	        -rss_limit_mb=1024 -print_final_stats=1 -artifact_prefix="$(CURDIR)/target/fuzz/failed/$$name-"; \
+	done
+
+target/tools/bin/cargo-fuzz:
+	cargo install --locked --root target/tools --version 0.13.2 cargo-fuzz
 
 .PHONY: bench
 bench: build ## Measure events/s and CPU seconds for a backlog on a real Kafka

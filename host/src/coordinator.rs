@@ -143,7 +143,7 @@ impl Coordinator {
             match self.reports.recv_timeout(TICK.min(next_cut.saturating_duration_since(Instant::now()))) {
                 Ok(report) => self.hear(report)?,
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return Err(workers_gone()),
+                Err(RecvTimeoutError::Disconnected) => return Err(self.workers_gone()),
             }
         }
     }
@@ -170,9 +170,18 @@ impl Coordinator {
         }
     }
 
+    /// Why workers are gone: what one said at its end, which may not have been heard yet.
+    fn workers_gone(&self) -> Failure {
+        let said = self.reports.try_iter().find_map(|report| match report {
+            Report::Failed(failure) => Some(failure),
+            _ => None,
+        });
+        said.unwrap_or_else(|| Failure::new(Class::Bug, anyhow!("a worker ended without saying why")))
+    }
+
     fn tell_all(&self, command: &Command) -> Result<(), Failure> {
         for (commands, waker) in self.commands.iter().zip(&self.wakers) {
-            commands.send(command.clone()).map_err(|_| workers_gone())?;
+            commands.send(command.clone()).map_err(|_| self.workers_gone())?;
             waker.wake();
         }
         Ok(())
@@ -186,7 +195,7 @@ impl Coordinator {
                     tracing::info!(partition, next_offset, "the topic has a new partition");
                     let worker = worker_of(partition, self.commands.len());
                     let assign = Command::Assign { partition, next_offset };
-                    self.commands[worker].send(assign).map_err(|_| workers_gone())?;
+                    self.commands[worker].send(assign).map_err(|_| self.workers_gone())?;
                     self.wakers[worker].wake();
                 }
             }
@@ -204,7 +213,7 @@ impl Coordinator {
         let mut anchors = BTreeMap::new();
         let mut longest = Duration::ZERO;
         while cuts.len() < self.commands.len() {
-            match self.reports.recv().map_err(|_| workers_gone())? {
+            match self.reports.recv().map_err(|_| self.workers_gone())? {
                 Report::Cut { number: of, cut, files: part, anchors: read, pause } if of == number => {
                     cuts.push(*cut);
                     files.extend(part);
@@ -274,8 +283,4 @@ impl Coordinator {
 /// Which worker reads a partition.
 pub fn worker_of(partition: i32, workers: usize) -> usize {
     partition.unsigned_abs() as usize % workers
-}
-
-fn workers_gone() -> Failure {
-    Failure::new(Class::Bug, anyhow!("a worker ended without saying why"))
 }

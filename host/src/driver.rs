@@ -4,6 +4,7 @@
 //! never waits for another worker without taking in what is sent to itself meanwhile, so bounded queues cannot lock.
 
 use crate::assembly::Outputs;
+use crate::budget::StateBudget;
 use crate::capsule::Capsules;
 use crate::failpoint;
 use crate::kafka::{Poll, Source, Waker};
@@ -118,6 +119,8 @@ pub struct Shared {
     pub watermarks: Mutex<Watermarks>,
     /// How many more records may be read before the next cut; `None` = any number.
     pub budget: Option<AtomicU64>,
+    /// How much memory open state may take.
+    pub state_budget: StateBudget,
     /// The number of the cut that is the last, in which all files are finished; 0 = the last is not known yet.
     pub last_cut: AtomicU64,
     /// Stop at once; what was not cut is read again by the next attempt.
@@ -156,6 +159,8 @@ pub struct Standing {
     pub closed: Vec<u64>,
     /// Open groups, by aggregate.
     pub open_groups: Vec<u64>,
+    /// What they take in memory, by aggregate.
+    pub state_bytes: Vec<u64>,
     /// Per partition: the next offset, and the end as last heard.
     pub partitions: BTreeMap<i32, (i64, Option<i64>)>,
     /// What the source waits for, if it does.
@@ -269,13 +274,13 @@ impl Driver {
             self.worker.close(watermark, &mut effects)?;
             self.carry_out(effects)?;
             if told.elapsed() >= TELL_EVERY {
-                self.tell();
+                self.tell()?;
                 self.note_idle();
                 told = Instant::now();
             }
             if !caught_up && self.has_caught_up() {
                 caught_up = true;
-                self.tell();
+                self.tell()?;
                 let _ = self.wires.reports.send(Report::CaughtUp);
             }
             let granted = if caught_up { 0 } else { self.shared.reserve(BATCH_ROWS) };
@@ -528,7 +533,7 @@ impl Driver {
         let last = self.shared.last_cut.load(Ordering::SeqCst) == number;
         let files = self.writers.cut(Instant::now(), last)?;
         failpoint::reach("cut-part-made");
-        self.tell();
+        self.tell()?;
         let anchors = self.anchors.clone();
         let report = Report::Cut { number, cut: Box::new(cut), files, anchors, pause: began.elapsed() };
         let _ = self.wires.reports.send(report);
@@ -550,7 +555,8 @@ impl Driver {
         lock(&self.shared.standing[self.number]).trouble = what;
     }
 
-    fn tell(&self) {
+    /// Tells how it stands, and stops where all workers together hold more state than they may.
+    fn tell(&self) -> Result<(), Failure> {
         let mut standing = lock(&self.shared.standing[self.number]);
         standing.counts = self.worker.counts().clone();
         let shards = self.worker.shards();
@@ -558,8 +564,11 @@ impl Driver {
         standing.set_aside = shards.iter().map(Shard::set_aside_rows).collect();
         standing.closed = shards.iter().map(Shard::closed_rows).collect();
         standing.open_groups = shards.iter().map(|s| s.open_groups() as u64).collect();
+        standing.state_bytes = shards.iter().map(Shard::state_bytes).collect();
         let partition =
             |(p, lane): (i32, &wasmill_pipeline::lane::Lane)| (p, (lane.next_offset(), self.source.high(p)));
         standing.partitions = self.worker.lanes().map(partition).collect();
+        drop(standing);
+        self.shared.state_budget.check(&self.outputs.names, &self.shared.standing)
     }
 }

@@ -5,6 +5,7 @@
 pub mod accounting;
 pub mod admin;
 pub mod assembly;
+pub mod budget;
 pub mod capsule;
 pub mod checkpointer;
 pub mod cli;

@@ -42,6 +42,7 @@ impl Observer {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             since_us: clock::now_us(),
             checkpoint_interval_us: config.checkpoint.interval.as_micros() as i64,
+            state_budget_bytes: config.limits.state_bytes,
             plugins: std::iter::once(&assembly.parser).chain(&assembly.aggregates).map(plugin).collect(),
             ..Status::default()
         };
@@ -110,14 +111,15 @@ impl Observer {
     fn aggregates(&self, totals: &Totals, standings: &[Standing]) -> Vec<admin::Aggregate> {
         let aggregate = |(index, name): (usize, &String)| {
             let of = totals.aggregates.get(name).cloned().unwrap_or_default();
-            let open_groups = standings.iter().filter_map(|s| s.open_groups.get(index)).sum();
+            let sum = |of: fn(&Standing) -> &Vec<u64>| standings.iter().filter_map(|s| of(s).get(index)).sum();
             admin::Aggregate {
                 name: name.clone(),
                 counted: of.counted,
                 late: of.late,
                 set_aside: of.set_aside,
                 out_of_service: lock(&self.view.faults).out_of_service(index).map(|why| why.to_string()),
-                open_groups,
+                open_groups: sum(|standing| &standing.open_groups),
+                state_bytes: sum(|standing| &standing.state_bytes),
                 rows_out: of.closed,
             }
         };

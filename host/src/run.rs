@@ -2,6 +2,7 @@
 
 use crate::accounting::Totals;
 use crate::assembly::Assembly;
+use crate::budget::StateBudget;
 use crate::checkpointer::Identity;
 use crate::coordinator::{Coordinator, End, Progress, worker_of};
 use crate::disk::{Disk, RealDisk};
@@ -51,6 +52,8 @@ pub struct Options {
     pub fail_on_data_loss: bool,
     /// The most records read between two checkpoints.
     pub max_records: Option<u64>,
+    /// The most memory that open state may take; `None` = any amount.
+    pub state_bytes: Option<u64>,
     /// How event time moves.
     pub time: TimeSpec,
     /// Worker threads.
@@ -266,6 +269,7 @@ impl Attempt<'_> {
         let shared = Arc::new(Shared {
             watermarks: Mutex::new(beginning.watermarks()),
             budget: self.options.max_records.map(AtomicU64::new),
+            state_budget: StateBudget::new(self.options.state_bytes),
             last_cut: AtomicU64::new(0),
             abort: AtomicBool::new(false),
             standing: (0..workers).map(|_| Mutex::new(Standing::default())).collect(),

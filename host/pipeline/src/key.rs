@@ -295,8 +295,8 @@ impl Decoder {
                 Some(rest)
             }
             Self::Boolean(b) => {
-                let (&value, rest) = rest.split_first()?;
-                b.append_value(value != 0);
+                let (&value, rest) = rest.split_first().filter(|(value, _)| **value < 2)?;
+                b.append_value(value == 1);
                 Some(rest)
             }
         }
@@ -336,7 +336,7 @@ fn decode_bytes(mut bytes: &[u8]) -> Option<(Vec<u8>, &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow_array::{DictionaryArray, Int64Array, StringArray};
+    use arrow_array::{BinaryArray, BooleanArray, DictionaryArray, Int64Array, StringArray};
     use proptest::prelude::*;
 
     fn keys_of(column: &ArrayRef) -> Vec<Vec<u8>> {
@@ -366,7 +366,44 @@ mod tests {
         assert_eq!((keys.len(), keys.code(2), keys.key(0)), (1, 0, &[][..]));
     }
 
+    #[test]
+    fn a_truth_value_that_is_neither_is_no_key() {
+        assert!(decode(&[DataType::Boolean], std::iter::once(&[1, 1][..])).is_ok());
+        assert!(decode(&[DataType::Boolean], std::iter::once(&[1, 2][..])).is_err());
+    }
+
+    type KeyRow = (Option<String>, Option<Vec<u8>>, Option<i64>, Option<bool>);
+
+    /// A column for each place of the rows.
+    fn columns_of(rows: &[KeyRow]) -> [ArrayRef; 4] {
+        [
+            Arc::new(rows.iter().map(|row| row.0.clone()).collect::<StringArray>()),
+            Arc::new(rows.iter().map(|row| row.1.clone()).collect::<BinaryArray>()),
+            Arc::new(rows.iter().map(|row| row.2).collect::<Int64Array>()),
+            Arc::new(rows.iter().map(|row| row.3).collect::<BooleanArray>()),
+        ]
+    }
+
     proptest! {
+        #[test]
+        fn keys_of_several_columns_sort_as_the_rows_do_and_decode_to_them(
+            rows in prop::collection::vec((
+                prop::option::of("[\u{0}\u{1}a]{0,3}"), prop::option::of(prop::collection::vec(prop::sample::select(vec![0, 1, 255]), 0..3)),
+                prop::option::of(any::<i64>()), prop::option::of(any::<bool>()),
+            ), 0..12)
+        ) {
+            let columns = columns_of(&rows);
+            let keys = Keys::of(&columns.iter().collect::<Vec<_>>(), rows.len());
+            for (i, a) in rows.iter().enumerate() {
+                for (j, b) in rows.iter().enumerate() {
+                    prop_assert_eq!(a.cmp(b), keys.key(i).cmp(keys.key(j)));
+                }
+            }
+            let types = [DataType::Utf8, DataType::Binary, DataType::Int64, DataType::Boolean];
+            let back = decode(&types, (0..rows.len()).map(|row| keys.key(row))).unwrap();
+            prop_assert_eq!(back, columns);
+        }
+
         #[test]
         fn text_keys_sort_as_the_texts_do_and_decode_to_them(texts in prop::collection::vec(prop::option::of(".{0,6}|[\u{0}\u{1}a]{0,4}"), 0..20)) {
             let column: ArrayRef = Arc::new(StringArray::from(texts.clone()));

@@ -203,6 +203,11 @@ pub trait Aggregate: Send {
     /// What it wants and makes.
     fn description(&self) -> &AggregateDescription;
 
+    /// What the instance takes in memory, its accumulators above all; 0 where that is not known.
+    fn memory_bytes(&self) -> u64 {
+        0
+    }
+
     /// Adds row i of `inputs` to `slots[i]`, or to nobody where that is [`NOBODY`].
     ///
     /// # Errors

@@ -249,6 +249,15 @@ impl Shard {
         self.resting.unwrap_or_else(|| self.books.groups.len())
     }
 
+    /// What its open state takes in memory: the host's part, and all of the plugin's memory.
+    pub fn state_bytes(&self) -> u64 {
+        let found = match &self.open {
+            Open::Windowed(windowed) => windowed.bytes(),
+            Open::Sessions(sessions) => sessions.bytes(),
+        };
+        (self.groups.bytes() + found) as u64 + self.plugin.memory_bytes()
+    }
+
     /// How many rows it has taken in.
     pub fn counted_rows(&self) -> u64 {
         self.counted

@@ -46,6 +46,10 @@ pub(super) fn render(status: &Status) -> String {
     out.many("wasmill_output_rows_total", "counter", "Rows that an aggregate gave.", "aggregate", emitted);
     let open = each.iter().map(|aggregate| (&aggregate.name, aggregate.open_groups));
     out.many("wasmill_open_groups", "gauge", "Groups open in an aggregate.", "aggregate", open);
+    let held = each.iter().map(|aggregate| (&aggregate.name, aggregate.state_bytes));
+    out.many("wasmill_state_bytes", "gauge", "Memory of an aggregate's open state.", "aggregate", held);
+    let budget = status.state_budget_bytes;
+    out.one("wasmill_state_budget_bytes", "gauge", "The most memory that open state may take.", budget);
     let lag = status.partitions.iter().filter_map(|partition| Some((partition.partition, partition.lag?)));
     out.many("wasmill_lag_records", "gauge", "Records of a partition not read yet.", "partition", lag);
     let idle = status.partitions.iter().map(|partition| (partition.partition, u8::from(partition.idle)));
@@ -144,6 +148,8 @@ mod tests {
             "wasmill_late_rows_total{aggregate=\"sessions\"} 3",
             "wasmill_set_aside_rows_total{aggregate=\"sessions\"} 1",
             "wasmill_aggregate_out_of_service{aggregate=\"sessions\"} 0",
+            "wasmill_state_bytes{aggregate=\"sessions\"} 65536",
+            "wasmill_state_budget_bytes 1048576",
             "wasmill_lag_records{partition=\"0\"} 1024",
             "wasmill_watermark_seconds 1700000000",
             "wasmill_watermark_lag_seconds 10",

@@ -80,6 +80,8 @@ pub struct Status {
     pub events_per_second: f64,
     /// Each aggregate, in the pipeline's order.
     pub aggregates: Vec<Aggregate>,
+    /// The most memory that their open state may take together; `None` = any amount.
+    pub state_budget_bytes: Option<u64>,
     /// Each assigned partition, ascending.
     pub partitions: Vec<Partition>,
     /// The pipeline's watermark, µs since the Unix epoch.
@@ -114,6 +116,8 @@ pub struct Aggregate {
     pub out_of_service: Option<String>,
     /// Groups open now.
     pub open_groups: u64,
+    /// What they take in memory.
+    pub state_bytes: u64,
     /// Rows written.
     pub rows_out: u64,
 }
@@ -210,6 +214,11 @@ impl Status {
         self.aggregates.iter().map(|aggregate| aggregate.open_groups).sum()
     }
 
+    /// What the open state of all aggregates takes in memory.
+    pub fn state_bytes(&self) -> u64 {
+        self.aggregates.iter().map(|aggregate| aggregate.state_bytes).sum()
+    }
+
     /// Committed files of all outputs.
     pub fn committed_files(&self) -> u64 {
         self.files.values().sum()
@@ -272,6 +281,7 @@ pub(crate) mod tests {
                 late: 3,
                 set_aside: 1,
                 open_groups: 123,
+                state_bytes: 65_536,
                 rows_out: 50,
                 ..Aggregate::default()
             }],
@@ -282,6 +292,7 @@ pub(crate) mod tests {
                 lag: Some(1024),
                 ..Partition::default()
             }],
+            state_budget_bytes: Some(1 << 20),
             watermark_us: Some(1_700_000_000_000_000),
             checkpoints: 12,
             checkpoint_interval_us: 10_000_000,

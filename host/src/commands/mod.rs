@@ -28,7 +28,7 @@ pub struct Classed(Class);
 impl std::fmt::Display for Classed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self.0 {
-            Class::Config => "nothing was started",
+            Class::Config => "the configuration does not fit",
             Class::Fenced => "stopped, nothing was committed",
             Class::Corrupt => "stopped rather than guess",
             Class::Plugin => "stopped because of a plugin",

@@ -163,6 +163,7 @@ fn options(args: &RunArgs, config: &Config, bootstrap: &str, workers: usize) -> 
         },
         fail_on_data_loss: config.source.on_data_loss == OnDataLoss::Fail,
         max_records: config.source.max_offsets_per_trigger,
+        state_bytes: config.limits.state_bytes,
         time: config.time.clone(),
         workers,
         checkpoint_path: config.checkpoint.path.clone(),

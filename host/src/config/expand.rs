@@ -1,5 +1,8 @@
 //! Expansion of `${VAR}` and `${VAR:-default}` inside one string of a pipeline file.
 
+/// How deep variables may stand in the defaults of others: people write one or two.
+const MAX_DEPTH: usize = 16;
+
 /// A string after expansion.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Expanded {
@@ -16,6 +19,10 @@ pub(super) struct Expanded {
 /// # Errors
 /// A sentence per variable that is unset and has no default, or per form that is not one of the above.
 pub(super) fn expand(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Expanded, Vec<String>> {
+    expand_at(0, text, env)
+}
+
+fn expand_at(depth: usize, text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Expanded, Vec<String>> {
     let mut expanded = Expanded { text: String::with_capacity(text.len()), variables: Vec::new() };
     let mut wrong = Vec::new();
     let mut rest = text;
@@ -32,7 +39,7 @@ pub(super) fn expand(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result
                 break;
             };
             let (inside, after) = after.split_at(end);
-            substitute(inside, env, &mut expanded, &mut wrong);
+            substitute(depth, inside, env, &mut expanded, &mut wrong);
             after.strip_prefix('}').unwrap_or(after)
         } else {
             expanded.text.push('$');
@@ -44,7 +51,13 @@ pub(super) fn expand(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result
 }
 
 /// Appends what `${inside}` stands for.
-fn substitute(inside: &str, env: &dyn Fn(&str) -> Option<String>, into: &mut Expanded, wrong: &mut Vec<String>) {
+fn substitute(
+    depth: usize,
+    inside: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+    into: &mut Expanded,
+    wrong: &mut Vec<String>,
+) {
     let (name, default) = inside.split_once(":-").map_or((inside, None), |(name, default)| (name, Some(default)));
     let first_is_digit = name.starts_with(|c: char| c.is_ascii_digit());
     if name.is_empty() || first_is_digit || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
@@ -58,7 +71,10 @@ fn substitute(inside: &str, env: &dyn Fn(&str) -> Option<String>, into: &mut Exp
             into.text.push_str(&value);
             into.variables.push(name.to_owned());
         }
-        (_, Some(default)) => match expand(default, env) {
+        (_, Some(_)) if depth == MAX_DEPTH => {
+            wrong.push(format!("variables stand in defaults of variables more than {MAX_DEPTH} deep; write fewer"));
+        }
+        (_, Some(default)) => match expand_at(depth + 1, default, env) {
             Ok(default) => {
                 into.text.push_str(&default.text);
                 into.variables.extend(default.variables);
@@ -120,6 +136,14 @@ mod tests {
     fn a_default_may_hold_a_variable_and_a_brace_of_json() {
         assert_eq!(text("${NO:-${TOPIC}-2}"), "clicks-2");
         assert_eq!(text("${NO:-${NEITHER:-x}}y"), "xy");
+    }
+
+    #[test]
+    fn defaults_without_end_are_refused_before_the_stack_is_used_up() {
+        let nested = |levels: usize| format!("{}x{}", "${NO:-".repeat(levels), "}".repeat(levels));
+        assert_eq!(text(&nested(MAX_DEPTH)), "x");
+        let wrong = expand(&nested(150_000), &env).unwrap_err();
+        assert!(wrong[0].contains("more than 16 deep"), "{wrong:?}");
     }
 
     #[test]

@@ -185,11 +185,13 @@ pub struct Checkpoint {
     pub interval: Duration,
 }
 
-/// What a plugin may use.
+/// What plugins and their state may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The most memory of one instance.
     pub memory_bytes: u64,
+    /// The most memory that the open state of all aggregates may take together; `None` = any amount.
+    pub state_bytes: Option<u64>,
     /// The longest that a call may take, above zero.
     pub deadline: Duration,
 }

@@ -1,6 +1,7 @@
 //! What each section of a pipeline file means, key by key, and what of it does not fit together.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::collections::{BTreeMap, BTreeSet};
+use std::{path::PathBuf, time::Duration};
 
 use wasmill_pipeline::fault::{FaultPolicy, FaultRules};
 use wasmill_pipeline::spec::{AggregateSpec, TimeSpec, Window};
@@ -220,10 +221,10 @@ fn aggregates(
     folders: &mut BTreeMap<String, String>,
 ) -> Vec<Aggregate> {
     let mut aggregates: Vec<Aggregate> = Vec::new();
+    let mut names = BTreeSet::new();
     for mut section in root.sections("aggregate") {
         let name = section.required("name", "name = \"page_metrics\"", value::name);
-        let same = |other: &Aggregate| other.spec.name == name && !name.is_empty();
-        let is_double = aggregates.iter().any(same);
+        let is_double = !name.is_empty() && !names.insert(name.clone());
         if is_double {
             section.note("name", format!("there is an aggregate named {name:?} already; write another name"));
         } else if matches!(name.as_str(), "parser" | "generator" | "raw" | "parsed") {
@@ -232,8 +233,9 @@ fn aggregates(
         let plugin = plugin(&mut section, loader);
         let window = window(&mut section);
         let keys = section.or("keys", Vec::new(), value::list(value::text));
-        if let Some(key) = keys.iter().enumerate().find(|(i, key)| keys.iter().take(*i).any(|other| other == *key)) {
-            section.note("keys", format!("{:?} is there twice; write it once", key.1));
+        let mut seen = BTreeSet::new();
+        if let Some(key) = keys.iter().find(|key| !seen.insert(*key)) {
+            section.note("keys", format!("{key:?} is there twice; write it once"));
         }
         if keys.iter().any(String::is_empty) {
             section.note("keys", "a name is empty; write names of the parser's columns: [\"page\"]");
@@ -338,6 +340,7 @@ fn limits(root: &mut Section<'_>) -> Limits {
     let mut section = root.section("limits");
     let limits = Limits {
         memory_bytes: section.or("memory", 1 << 30, value::bytes),
+        state_bytes: section.or("state", None, value::bytes_or_off),
         deadline: section.or("deadline", Duration::from_secs(10), value::positive),
     };
     section.finish();

@@ -46,7 +46,8 @@ impl Config {
         root.insert("checkpoint".into(), table([("path", path(&self.checkpoint.path)), ("interval", interval)]).into());
         let deadline = format_duration(self.limits.deadline).into();
         let memory = format_size(self.limits.memory_bytes).into();
-        root.insert("limits".into(), table([("memory", memory), ("deadline", deadline)]).into());
+        let state = self.limits.state_bytes.map_or("off".into(), |bytes| format_size(bytes).into());
+        root.insert("limits".into(), table([("memory", memory), ("deadline", deadline), ("state", state)]).into());
         let mut faults = fault_rules(&self.faults);
         faults.extend(table([
             ("capsules", self.capsules.enabled.into()),

@@ -258,6 +258,7 @@ fn values_of_the_wrong_kind_say_what_would_be_right() {
     at("limits.memory", "0", "0 is no size at all; write 128MB, 64MiB or 1GB");
     at("faults.capsule_bytes", "0", "0 is no size at all; write 128MB, 64MiB or 1GB");
     at("faults.redact", "some", "\"some\" is not a switch; write true or false");
+    at("limits.state", "much", "\"much\" is not a size; write 128MB, 64MiB or 1GB, or \"off\"");
     at("http.listen", "8080", "8080 is not text; write it in quotes");
     at(
         "http.listen",
@@ -399,5 +400,28 @@ proptest! {
         if let Err(wrong) = load(&changed) {
             prop_assert_eq!(wrong.to_string().lines().count(), wrong.0.len());
         }
+    }
+}
+
+/// Files as large as they may be. A person's machine reads each in well under a second, this test's in a few; what takes
+/// quadratic time takes minutes.
+#[test]
+fn the_largest_files_take_time_in_proportion_to_their_size() {
+    let many = |one: &dyn Fn(usize) -> String, count| (0..count).map(one).collect::<String>();
+    let keys = format!("keys = [{}]", many(&|n| format!("\"k{n}\", "), 100_000));
+    let aggregates = many(&|n| format!("[[aggregate]]\nname = \"a{n}\"\n"), 35_000);
+    let unknown = many(&|n| format!("unknown_key_{n} = 1\n"), 45_000);
+    for text in [
+        SMALL.replace("keys = [\"page\"]", &keys),
+        SMALL.to_owned() + &aggregates,
+        unknown,
+        format!("{}x = 1", "a.".repeat(500_000)),
+        format!("x = {}", "[".repeat(1_000_000)),
+        format!("x = \"{}\"", "${A".repeat(300_000)),
+    ] {
+        let began = std::time::Instant::now();
+        let wrong = load(&text).err().map_or(0, |wrong| wrong.0.len());
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(20), "{took:?} for {} bytes, {wrong} mistakes", text.len());
     }
 }

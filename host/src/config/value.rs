@@ -199,6 +199,14 @@ pub(super) fn bytes(node: &Node) -> Read<u64> {
     if bytes == 0 { Err(format!("{} is no size at all; write {}", shown(node), size::EXAMPLES)) } else { Ok(bytes) }
 }
 
+/// A size above 0, in bytes, or `off`.
+pub(super) fn bytes_or_off(node: &Node) -> Read<Option<u64>> {
+    if is_off(node) {
+        return Ok(None);
+    }
+    bytes(node).map(Some).map_err(|wrong| format!("{wrong}, or \"off\""))
+}
+
 /// An address to listen on, or `off`.
 pub(super) fn listen(node: &Node) -> Read<Option<SocketAddr>> {
     if is_off(node) {

@@ -60,6 +60,10 @@ impl Aggregate for WasmAggregate {
         &self.description
     }
 
+    fn memory_bytes(&self) -> u64 {
+        self.instance.as_ref().map_or(0, |instance| instance.memory_bytes())
+    }
+
     fn update(&mut self, slots: &[u32], inputs: &[ArrayRef]) -> Result<(), Fault> {
         let lowered = lower(&self.description.inputs, inputs, slots.len());
         let lowered = lowered.map_err(|wrong| self.broken(wrong))?;

@@ -66,6 +66,11 @@ impl<W> Instance<W> {
         }
     }
 
+    /// Its linear memory, which grows and never shrinks.
+    pub(super) fn memory_bytes(&self) -> u64 {
+        self.store.data().ceiling.used_bytes() as u64
+    }
+
     /// Calls one export. The answer has not been checked beyond what its types say.
     ///
     /// # Errors

@@ -52,6 +52,11 @@ impl Ceiling {
         Self { memory_bytes, used_bytes: 0, denied: false }
     }
 
+    /// How many bytes the instance has now.
+    pub(super) fn used_bytes(&self) -> usize {
+        self.used_bytes
+    }
+
     /// Whether the instance was refused memory since the last time this was asked.
     pub(super) fn take_denied(&mut self) -> bool {
         std::mem::take(&mut self.denied)

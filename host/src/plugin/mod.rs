@@ -10,6 +10,8 @@ mod backtrace;
 mod bindings;
 mod cache;
 mod component;
+#[cfg(feature = "testing")]
+pub mod decoders;
 mod description;
 mod error;
 mod generator;

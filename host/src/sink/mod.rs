@@ -13,6 +13,8 @@
 mod commit;
 mod csv_file;
 mod dead_letters;
+#[cfg(feature = "testing")]
+pub mod decoders;
 mod error;
 mod parquet_file;
 mod partition;

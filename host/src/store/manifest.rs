@@ -89,8 +89,7 @@ impl Manifest {
     /// [`Error::Bug`] when it cannot be written as JSON.
     pub(super) fn encode(&self) -> Result<Vec<u8>, Error> {
         let body = serde_json::to_string_pretty(self).map_err(|error| Error::Bug(format!("manifest: {error}")))?;
-        let checksum = xxh3_128(body.as_bytes());
-        Ok(format!("{OPEN}{checksum:032x}{MIDDLE}{body}{CLOSE}").into_bytes())
+        Ok(framed(&body).into_bytes())
     }
 
     /// Reads the bytes of the file `path`.
@@ -105,6 +104,12 @@ impl Manifest {
         let body = checked_body(text).map_err(|reason| Error::corrupt(path, reason))?;
         serde_json::from_str(body).map_err(|error| Error::corrupt(path, format!("its contents do not fit: {error}")))
     }
+}
+
+/// A manifest file with this body.
+pub(super) fn framed(body: &str) -> String {
+    let checksum = xxh3_128(body.as_bytes());
+    format!("{OPEN}{checksum:032x}{MIDDLE}{body}{CLOSE}")
 }
 
 /// The part of a manifest file that its checksum is of.

@@ -12,6 +12,8 @@
 //! link, which fails where the name exists. A manifest names every file it needs, so a crash leaves at most files
 //! that no manifest names; [`LocalStore::prune`] removes them.
 
+#[cfg(feature = "testing")]
+pub mod decoders;
 mod durable;
 mod error;
 mod local;

@@ -112,6 +112,15 @@ impl Hashed<'_> {
     }
 }
 
+/// A segment around these blocks, whatever they are, and its checksum.
+#[cfg(feature = "testing")]
+pub(super) fn sealed(blocks: &[u8]) -> (Vec<u8>, String) {
+    let mut bytes = [MAGIC, &FORMAT.to_le_bytes()[..], blocks].concat();
+    let checksum = xxh3_128(&bytes);
+    bytes.extend(checksum.to_le_bytes());
+    (bytes, hex(checksum))
+}
+
 /// Reads the bytes of the segment file `path`, of which the manifest says `checksum`.
 ///
 /// # Errors

@@ -87,6 +87,8 @@ pub fn render_status(status: &Status) -> String {
             line("OUT OF SERVICE", format_args!("{name}: {why}"));
         }
     }
+    let budget = status.state_budget_bytes.map_or("off".into(), |bytes| format!("{} bytes", count(bytes)));
+    line("open state", format_args!("{} bytes, limit {budget}", count(status.state_bytes())));
     for partition in &status.partitions {
         let lag = known(partition.lag.map(count));
         let idle = if partition.idle { ", idle" } else { "" };
@@ -143,6 +145,7 @@ mod tests {
             text.contains("aggregate    sessions: 986 counted, 3 late, 1 set aside, 123 open, 50 written\n"),
             "{text}"
         );
+        assert!(text.contains("open state   65,536 bytes, limit 1,048,576 bytes\n"), "{text}");
         assert!(text.contains("checkpoint   #12, 3s ago, 4,096 bytes in 20.0 ms, pause 1.5 ms\n"), "{text}");
     }
 

@@ -6,6 +6,7 @@ use crate::codec::{Broken, Codec, Reader};
 use crate::config::Config;
 use crate::input::RowIn;
 use crate::output::{Projection, RowOut};
+use crate::slots::Slots;
 use crate::time::Timestamp;
 use alloc::format;
 use alloc::string::String;
@@ -80,7 +81,7 @@ pub trait Aggregate: Sized + Send + 'static {
 #[derive(Debug)]
 pub struct Groups<A: Aggregate> {
     aggregate: A,
-    states: Vec<A::State>,
+    states: Slots<A::State>,
 }
 
 impl<A: Aggregate> Groups<A> {
@@ -106,24 +107,15 @@ impl<A: Aggregate> Groups<A> {
             commutative: A::COMMUTATIVE,
             typical_state_bytes: A::TYPICAL_STATE_BYTES,
         };
-        Ok((Self { aggregate: Config::make(config, A::new)?, states: Vec::new() }, description))
-    }
-
-    /// Sees to it that there is a state for each of `slots`.
-    fn reach(&mut self, slots: &[u32]) {
-        // Nobody's slot, the largest number there is, wraps to 0.
-        let wanted = slots.iter().map(|slot| slot.wrapping_add(1)).max().unwrap_or(0) as usize;
-        if wanted > self.states.len() {
-            self.states.resize_with(wanted, A::State::default);
-        }
+        Ok((Self { aggregate: Config::make(config, A::new)?, states: Slots::new() }, description))
     }
 
     /// Adds row `i` to `slots[i]`, or to nobody where that is `u32::MAX`.
     pub fn update(&mut self, slots: &[u32], inputs: &[Column]) {
-        self.reach(slots);
+        self.states.reach(slots);
         let columns = <A::Row<'_> as RowIn>::bind(inputs);
         for (row, slot) in slots.iter().enumerate() {
-            if let Some(state) = self.states.get_mut(*slot as usize) {
+            if let Some(state) = self.states.get_mut(*slot) {
                 self.aggregate.add(state, <A::Row<'_> as RowIn>::at(&columns, row));
             }
         }
@@ -131,23 +123,23 @@ impl<A: Aggregate> Groups<A> {
 
     /// Adds what `others[i]` holds to `slots[i]` and releases `others[i]`, in order.
     pub fn merge(&mut self, slots: &[u32], others: &[u32]) {
-        self.reach(slots);
-        self.reach(others);
+        self.states.reach(slots);
+        self.states.reach(others);
         for (slot, other) in slots.iter().zip(others) {
             if slot != other {
-                let other = core::mem::take(&mut self.states[*other as usize]);
-                self.aggregate.merge(&mut self.states[*slot as usize], other);
+                let other = core::mem::take(&mut self.states[*other]);
+                self.aggregate.merge(&mut self.states[*slot], other);
             }
         }
     }
 
     /// The result of each slot: one row per slot.
     pub fn finish(&mut self, slots: &[u32], context: &[Column]) -> Rows {
-        self.reach(slots);
+        self.states.reach(slots);
         let mut builders = A::Output::builders(slots.len(), &Projection::default());
         let windows = A::WANTS_WINDOW.then(|| windows(context));
         for (row, slot) in slots.iter().enumerate() {
-            let state = &self.states[*slot as usize];
+            let state = &self.states[*slot];
             let output = match windows {
                 Some((starts, ends)) => {
                     let window = Window { start: Timestamp(starts[row]), end: Timestamp(ends[row]) };
@@ -162,11 +154,11 @@ impl<A: Aggregate> Groups<A> {
 
     /// The encoded state of each slot.
     pub fn snapshot(&mut self, slots: &[u32]) -> Varlen {
-        self.reach(slots);
+        self.states.reach(slots);
         let mut states = Varlen { offsets: Vec::with_capacity(slots.len() + 1), bytes: Vec::new() };
         states.offsets.push(0);
         for slot in slots {
-            self.states[*slot as usize].encode(&mut states.bytes);
+            self.states[*slot].encode(&mut states.bytes);
             states.offsets.push(states.bytes.len() as u32);
         }
         states
@@ -184,11 +176,11 @@ impl<A: Aggregate> Groups<A> {
                 A::RESTORES
             ));
         }
-        self.reach(slots);
+        self.states.reach(slots);
         for (i, slot) in slots.iter().enumerate() {
             let bytes = states.offsets.get(i..i + 2).and_then(|cut| states.bytes.get(cut[0] as usize..cut[1] as usize));
             let state = bytes.ok_or("has no bytes").and_then(|bytes| self.decode(version, bytes));
-            self.states[*slot as usize] = state.map_err(|broken| format!("state {i} of {}: {broken}", slots.len()))?;
+            self.states[*slot] = state.map_err(|broken| format!("state {i} of {}: {broken}", slots.len()))?;
         }
         Ok(())
     }
@@ -206,7 +198,7 @@ impl<A: Aggregate> Groups<A> {
     /// Forgets these slots.
     pub fn release(&mut self, slots: &[u32]) {
         for slot in slots {
-            if let Some(state) = self.states.get_mut(*slot as usize) {
+            if let Some(state) = self.states.get_mut(*slot) {
                 *state = A::State::default();
             }
         }

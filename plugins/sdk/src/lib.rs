@@ -18,6 +18,7 @@ pub mod input;
 pub mod json;
 pub mod output;
 pub mod parser;
+mod slots;
 pub mod sum;
 pub mod symbols;
 #[cfg(not(target_arch = "wasm32"))]

@@ -20,12 +20,20 @@ pub(crate) struct Group {
     pub(crate) last: i64,
     /// Another session of the same key, or [`NONE`].
     pub(crate) next: u32,
-    /// Under which start the last cut has it.
-    persisted: Option<i64>,
-    changed: bool,
-    live: bool,
     /// How often the slot was given away: tells an old note about it from a new one.
     pub(crate) generation: u32,
+    /// Under which start the last cut has it, if `persisted`. Not an `Option`: there are millions of groups.
+    persisted_start: i64,
+    persisted: bool,
+    changed: bool,
+    live: bool,
+}
+
+impl Group {
+    /// Under which start the last cut has it, which is forgotten.
+    fn take_persisted(&mut self) -> Option<i64> {
+        std::mem::take(&mut self.persisted).then_some(self.persisted_start)
+    }
 }
 
 /// All groups of a shard, by slot.
@@ -36,6 +44,13 @@ pub(crate) struct Groups {
     changed: Vec<u32>,
     gone: Vec<GroupId>,
     live: usize,
+    /// What the keys of open groups and of those in `gone` take on the heap.
+    key_bytes: usize,
+}
+
+/// What `len` bytes take on the heap: glibc's malloc adds 8 bytes, and gives multiples of 16, 32 at least.
+fn heap_bytes(len: usize) -> usize {
+    if len == 0 { 0 } else { (len + 8).next_multiple_of(16).max(32) }
 }
 
 impl Groups {
@@ -47,6 +62,13 @@ impl Groups {
     /// The slots of all that are open, ascending.
     pub(crate) fn slots(&self) -> Vec<u32> {
         (0..).zip(&self.slots).filter(|(_, group)| group.live).map(|(slot, _)| slot).collect()
+    }
+
+    /// What they take in memory. Slots are kept for those to come, so this falls with the keys alone.
+    pub(crate) fn bytes(&self) -> usize {
+        let slots = self.slots.len() * size_of::<Group>();
+        let notes = (self.free.len() + self.changed.len()) * size_of::<u32>();
+        slots + notes + self.gone.len() * size_of::<GroupId>() + self.key_bytes
     }
 
     #[inline]
@@ -67,12 +89,14 @@ impl Groups {
             start,
             last,
             next: NONE,
-            persisted: None,
+            generation: 0,
+            persisted_start: start,
+            persisted: false,
             changed: false,
             live: true,
-            generation: 0,
         };
         self.live += 1;
+        self.key_bytes += heap_bytes(key.len());
         if let Some(slot) = self.free.pop() {
             let old = &mut self.slots[slot as usize];
             // A slot that was noted as changed, given back and opened again in one interval is noted already.
@@ -87,7 +111,7 @@ impl Groups {
     /// Opens a group as the last cut has it.
     pub(crate) fn reopen(&mut self, entry: &GroupEntry, hash: u64) -> u32 {
         let slot = self.open(&entry.id.key, hash, entry.id.start_us, entry.last_us);
-        self.slots[slot as usize].persisted = Some(entry.id.start_us);
+        self.slots[slot as usize].persisted = true;
         slot
     }
 
@@ -104,14 +128,15 @@ impl Groups {
     /// Forgets a group; its slot may be given out again.
     pub(crate) fn close(&mut self, slot: u32) {
         let group = &mut self.slots[slot as usize];
-        if let Some(start_us) = group.persisted.take()
-            && !mutation::on(Mutation::ReleaseForgotten)
-        {
-            self.gone.push(GroupId { key: group.key.to_vec(), start_us });
+        let key = std::mem::take(&mut group.key);
+        match group.take_persisted() {
+            Some(start_us) if !mutation::on(Mutation::ReleaseForgotten) => {
+                self.gone.push(GroupId { key: key.into_vec(), start_us });
+            }
+            _ => self.key_bytes -= heap_bytes(key.len()),
         }
         group.live = false;
         group.generation = group.generation.wrapping_add(1);
-        group.key = Box::default();
         self.free.push(slot);
         self.live -= 1;
     }
@@ -119,6 +144,7 @@ impl Groups {
     /// Everything that changed since the last call: groups gone, and groups to put with their slots. Afterwards all
     /// is as the cut has it.
     pub(crate) fn take_changes(&mut self) -> (Vec<GroupId>, Vec<GroupEntry>, Vec<u32>) {
+        self.key_bytes -= self.gone.iter().map(|id| heap_bytes(id.key.len())).sum::<usize>();
         let mut slots = std::mem::take(&mut self.changed);
         let mut puts = Vec::with_capacity(slots.len());
         slots.retain(|&slot| {
@@ -127,16 +153,69 @@ impl Groups {
             if !group.live {
                 return false;
             }
-            if let Some(start_us) = group.persisted.replace(group.start)
-                && start_us != group.start
+            let moved = group.take_persisted().filter(|&start_us| start_us != group.start);
+            if let Some(start_us) = moved
                 && !mutation::on(Mutation::OldStartKept)
             {
                 self.gone.push(GroupId { key: group.key.to_vec(), start_us });
             }
+            (group.persisted_start, group.persisted) = (group.start, true);
             let id = GroupId { key: group.key.to_vec(), start_us: group.start };
             puts.push(GroupEntry { id, last_us: group.last });
             true
         });
         (std::mem::take(&mut self.gone), puts, slots)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_takes_a_cache_line() {
+        assert!(size_of::<Group>() <= 64, "{} bytes: there are millions of groups", size_of::<Group>());
+    }
+
+    #[test]
+    fn keys_are_accounted_for_until_the_cut_that_tells_of_their_end() {
+        let mut groups = Groups::default();
+        let empty = groups.bytes();
+        let slots: Vec<u32> = (0..100).map(|n| groups.open(&[n; 40], u64::from(n), 0, 0)).collect();
+        for &slot in &slots {
+            groups.touch(slot);
+        }
+        let open = groups.bytes() - empty;
+        assert!(open >= 100 * (size_of::<Group>() + 40), "{open}");
+        groups.take_changes();
+        for &slot in &slots {
+            groups.close(slot);
+        }
+        assert_eq!(groups.key_bytes, 100 * heap_bytes(40), "deletes hold keys");
+        assert_eq!(groups.take_changes().0.len(), 100);
+        assert_eq!(groups.key_bytes, 0);
+    }
+
+    #[test]
+    fn a_group_that_came_and_went_between_two_cuts_leaves_nothing() {
+        let mut groups = Groups::default();
+        let slot = groups.open(b"short-lived", 1, 0, 0);
+        groups.touch(slot);
+        groups.close(slot);
+        assert_eq!((groups.key_bytes, groups.take_changes().0.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_session_whose_start_moved_is_deleted_under_the_old_one() {
+        let mut groups = Groups::default();
+        let slot = groups.open(b"k", 1, 50, 50);
+        groups.touch(slot);
+        groups.take_changes();
+        groups.get_mut(slot).start = 40;
+        groups.touch(slot);
+        let (gone, puts, _) = groups.take_changes();
+        assert_eq!((gone[0].start_us, puts[0].id.start_us), (50, 40));
+        groups.close(slot);
+        assert_eq!(groups.take_changes().0[0].start_us, 40);
     }
 }

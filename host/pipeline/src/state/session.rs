@@ -178,6 +178,12 @@ impl Sessions {
         groups.get_mut(before).next = next;
     }
 
+    /// What finding them takes in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        self.by_key.allocation_size()
+            + self.due.values().map(|noted| noted.capacity() * size_of::<(u32, u32)>()).sum::<usize>()
+    }
+
     /// The exclusive end of a session.
     pub(crate) fn end(&self, last: i64) -> i64 {
         last.saturating_add(self.gap)
@@ -187,5 +193,53 @@ impl Sessions {
     pub(crate) fn last_close(&self, groups: &Groups) -> Option<i64> {
         let open = self.due.values().flatten().filter(|&&(slot, generation)| groups.get(slot).generation == generation);
         open.map(|&(slot, _)| self.deadline(groups.get(slot).last).saturating_add(1)).max()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow_array::{ArrayRef, StringArray};
+    use proptest::prelude::*;
+    use std::sync::Arc;
+
+    /// The sessions of one order of events, cut into batches: start, last and events of each.
+    fn sessions(gap: i64, events: &[i64], batch: usize) -> Vec<(i64, i64, usize)> {
+        let (mut sessions, mut groups) = (Sessions::new(gap, 0), Groups::default());
+        // As the plugin keeps it: how many events each slot has.
+        let mut counts: Vec<usize> = Vec::new();
+        for events in events.chunks(batch) {
+            let keys: ArrayRef = Arc::new(StringArray::from(vec!["ann"; events.len()]));
+            let keys = Keys::of(&[&keys], events.len());
+            let times = Times { events: events.to_vec().into(), watermarks: vec![i64::MIN; events.len()] };
+            let mut slots = Vec::new();
+            let merges = sessions.assign(&mut groups, 0..events.len(), &times, &keys, &mut slots);
+            for &slot in &slots {
+                counts.resize(counts.len().max(slot as usize + 1), 0);
+                counts[slot as usize] += 1;
+            }
+            for (&into, &other) in merges.into.iter().zip(&merges.others) {
+                counts[into as usize] += std::mem::take(&mut counts[other as usize]);
+                groups.close(other);
+            }
+        }
+        let over = sessions.take_over(&mut groups, i64::MAX);
+        over.iter().map(|&slot| (groups.get(slot).start, groups.get(slot).last, counts[slot as usize])).collect()
+    }
+
+    /// The same from sorted events, the plain way.
+    fn expected(gap: i64, mut events: Vec<i64>) -> Vec<(i64, i64, usize)> {
+        events.sort_unstable();
+        let runs = events.chunk_by(|a, b| b - a <= gap);
+        runs.map(|run| (run[0], run[run.len() - 1], run.len())).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn any_order_of_events_and_any_cut_gives_the_same_sessions(
+            events in prop::collection::vec(0i64..200, 1..60), gap in 1i64..20, batch in 1usize..20,
+        ) {
+            prop_assert_eq!(sessions(gap, &events, batch), expected(gap, events));
+        }
     }
 }

@@ -99,6 +99,11 @@ impl Windowed {
         over
     }
 
+    /// What finding them takes in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        self.windows.values().map(HashTable::allocation_size).sum()
+    }
+
     /// The exclusive end of a group's window.
     pub(crate) fn end(&self, start: i64) -> i64 {
         self.grid.end(start)

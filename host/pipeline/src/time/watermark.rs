@@ -128,6 +128,39 @@ impl Watermarks {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    /// A call, by its number, with a partition and a time.
+    fn call(w: &mut Watermarks, (what, partition, time): (u8, i32, i64)) {
+        match what {
+            0 => w.assign(partition, time, time % 2 == 0),
+            1 => w.advance(partition, time),
+            2 => w.set_idle(partition),
+            3 => drop(w.wake(partition)),
+            4 => w.pass_idle_time(time),
+            _ => w.raise(time),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_calls_take_the_watermark_back_or_ahead_of_an_active_partition(
+            calls in prop::collection::vec((0u8..6, 0i32..4, prop_oneof![-50i64..500, Just(i64::MIN), Just(i64::MAX)]), 0..60)
+        ) {
+            let mut w = Watermarks::default();
+            for one in calls {
+                let before = (w.current(), w.clone());
+                call(&mut w, one);
+                prop_assert!(w.current() >= before.0, "the pipeline's never decreases: {one:?}");
+                for (partition, mark) in w.partitions() {
+                    let was = before.1.partition(partition).map_or(i64::MIN, |mark| mark.watermark_us);
+                    // Assigned anew, a partition begins where its checkpoint says, but never behind the pipeline.
+                    prop_assert!(one.0 == 0 || mark.watermark_us >= was, "a partition's never decreases: {one:?}");
+                    prop_assert!(mark.idle || mark.watermark_us >= w.current(), "rows that are not too late are lost: {one:?}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn an_idle_partition_that_returns_is_judged_against_what_was_closed_meanwhile() {

@@ -68,7 +68,8 @@ function show(status) {
   table("aggregates", [
     ["name", (row) => row.name], ["rows counted", (row) => number(row.counted)], ["late", (row) => number(row.late)],
     ["set aside", (row) => number(row.set_aside)],
-    ["open groups", (row) => number(row.open_groups)], ["rows written", (row) => number(row.rows_out)],
+    ["open groups", (row) => number(row.open_groups)],
+    ["state MB", (row) => number(row.state_bytes / 1e6)], ["rows written", (row) => number(row.rows_out)],
     ["out of service", (row) => row.out_of_service ?? "", "text"],
   ], status.aggregates);
   table("partitions", [
