@@ -7,7 +7,7 @@ use crate::coordinator::{Coordinator, End, Progress, worker_of};
 use crate::disk::{Disk, RealDisk};
 use crate::driver::{Driver, Failure, INBOX, Reading, Shared, Standing, Wires, lock};
 use crate::kafka::{Admin, Settings, Source, Start, Waker};
-use crate::recovery::{Beginning, recover_files};
+use crate::recovery::{Beginning, recover_files, take_over};
 use crate::sink::{FileNaming, Writers};
 use crate::store::{LocalStore, Manifest};
 use crate::tap::Taps;
@@ -160,10 +160,7 @@ impl Attempt<'_> {
         lock(&self.view.progress).phase = "starting";
         let store = self.open_store()?;
         *lock(&self.view.generation) = store.generation();
-        let manifest = store.latest()?;
-        if let Some(manifest) = &manifest {
-            store.check_owner(manifest, &self.options.pipeline, &self.assembly.fingerprint())?;
-        }
+        let manifest = take_over(&store, &self.identity())?;
         let root = &self.options.output_root;
         let removed = recover_files(self.disk.as_ref(), root, &self.file_run(), &store, manifest.as_ref())?;
         if removed > 0 {

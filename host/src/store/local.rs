@@ -77,6 +77,33 @@ impl LocalStore {
         latest_in(self.disk.as_ref(), &self.dir)
     }
 
+    /// Publishes the newest checkpoint once more, as the next one and this process's: from then on no process before it
+    /// can publish any, not even one that looked at the generations before this one came, and not where locks do not
+    /// work. Gives the checkpoint to recover from, without the files that were recovered already; `None` before the first.
+    ///
+    /// # Errors
+    /// As [`latest`](Self::latest) and [`publish`](Self::publish).
+    pub fn take_over(&self) -> Result<Option<Manifest>, Error> {
+        loop {
+            let Some(mut manifest) = self.latest()? else { return Ok(None) };
+            // What has its final name is the readers' since, who may have moved it.
+            if self.is_noted(&Name::Recovered(manifest.checkpoint))? {
+                manifest.files = serde_json::Value::Array(Vec::new());
+                manifest.open_files = serde_json::Value::Array(Vec::new());
+            } else if self.is_noted(&Name::Committed(manifest.checkpoint))? {
+                manifest.files = serde_json::Value::Array(Vec::new());
+            }
+            manifest.checkpoint += 1;
+            manifest.generation = self.generation;
+            match self.publish(&manifest) {
+                Ok(()) => return Ok(Some(manifest)),
+                // The process before was faster once more: then that is the newest.
+                Err(Error::Fenced { .. }) if newest_generation(self.disk.as_ref(), &self.dir)? == self.generation => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     /// Refuses a checkpoint whose state does not fit this pipeline.
     ///
     /// # Errors
@@ -164,14 +191,6 @@ impl LocalStore {
         self.note(&Name::Committed(checkpoint))
     }
 
-    /// Whether that was noted.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
-    pub fn is_committed(&self, checkpoint: u64) -> Result<bool, Error> {
-        self.is_noted(&Name::Committed(checkpoint))
-    }
-
     /// Notes that recovery from a checkpoint gave final names to the files that were open then as well: all of its
     /// files are the readers' from now on.
     ///
@@ -181,17 +200,12 @@ impl LocalStore {
         self.note(&Name::Recovered(checkpoint))
     }
 
-    /// Whether that was noted.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
-    pub fn is_recovered(&self, checkpoint: u64) -> Result<bool, Error> {
-        self.is_noted(&Name::Recovered(checkpoint))
-    }
-
+    /// Durable, for a power loss that took the note and brought a staged name back would commit again what a reader
+    /// moved away.
     fn note(&self, name: &Name) -> Result<(), Error> {
         let name = name.to_string();
-        durable::create(self.disk.as_ref(), &self.dir, &name, self.generation, |_| Ok(())).map(|_| ())
+        durable::create(self.disk.as_ref(), &self.dir, &name, self.generation, |_| Ok(()))?;
+        durable::sync_folder(self.disk.as_ref(), &self.dir)
     }
 
     fn is_noted(&self, name: &Name) -> Result<bool, Error> {

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod disk;
+mod facts;
 mod judge;
 mod plugins;
 mod process;
@@ -23,7 +24,7 @@ use wasmill::mutation::{self, Mutation};
 use world::World;
 
 /// Histories in `make test`.
-const RUNS: u64 = 300;
+const RUNS: u64 = 200;
 
 /// In so many histories each deliberate bug must be found.
 const ENOUGH: u64 = 2_000;

@@ -16,7 +16,7 @@ use wasmill::checkpointer::{Checkpointer, WholeCut};
 use wasmill::coordinator::worker_of;
 use wasmill::disk::Disk;
 use wasmill::driver::Failure;
-use wasmill::recovery::{Beginning, recover_files};
+use wasmill::recovery::{Beginning, recover_files, take_over};
 use wasmill::sink::{FileNaming, SinkCut, Writers, dead_letter_batch};
 use wasmill::store::LocalStore;
 use wasmill_pipeline::checkpoint::Cut;
@@ -164,7 +164,7 @@ impl<'w> Process<'w> {
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
         let (root, world) = (Path::new(OUTPUT), self.world);
         let store = LocalStore::open(disk.clone(), Path::new(CHECKPOINTS), &mut |_| ControlFlow::Break(()))?;
-        let manifest = store.latest()?;
+        let manifest = take_over(&store, &world.identity())?;
         recover_files(disk.as_ref(), root, RUN, &store, manifest.as_ref())?;
         let mut beginning = Beginning::of(manifest);
         for (partition, &there) in (0..).zip(&world.now().there) {
