@@ -8,6 +8,9 @@ PLUGINS := $(filter-out sdk,$(notdir $(patsubst %/Cargo.toml,%,$(wildcard plugin
 PLUGIN_FLAGS := --profile plugin --target wasm32-wasip2 $(PLUGINS:%=-p %)
 PIPELINE ?= host/pipelines/clickstream.toml
 KAFKA_PORT ?= 9092
+# Histories of `make sim`, and the one to repeat.
+RUNS ?= 2000
+SEED ?=
 # More arguments for `make run`, as in: make run ARGS='--tap page_metrics'
 ARGS ?=
 
@@ -39,13 +42,17 @@ run: build ## Run the reference job; without KAFKA_BOOTSTRAP_SERVERS broker and 
 .PHONY: test
 test: plugins ## Run all tests; those on a real Kafka where Java 17 and Maven are there (with CI set: always)
 	@left_out=$$(host/setup.sh kafka && host/kafka/kafka.sh jars 2>&1) || { [ -z "$${CI:-}" ] || { echo "$$left_out"; exit 1; }; }; \
-	cargo test --locked --workspace; \
+	cargo test --locked --workspace --features wasmill/testing; \
 	[ -z "$$left_out" ] || echo "left out: the tests on a real Kafka ($$left_out)"
+
+.PHONY: sim
+sim: tools ## Simulate RUNS histories with crashes and faulty disks (2000), or repeat one and print it: SEED=n
+	@RUNS='$(RUNS)' SEED='$(SEED)' cargo test --locked --release -p wasmill --features testing --test simulation -- --nocapture histories
 
 .PHONY: lint
 lint: tools ## Check formatting, lints and docs
 	cargo fmt --all --check
-	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked --workspace --all-targets --features wasmill/testing -- -D warnings
 	cargo clippy --locked $(PLUGIN_FLAGS) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 

@@ -439,6 +439,14 @@ impl Process {
         result
     }
 
+    /// Lets others run right before a checkpoint exists, which is where fencing is decided.
+    fn stall_before(&self, path: &Path) {
+        let decisive = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"manifest-"));
+        if decisive && self.fate.lock().expect("no operation panics").random.percent(30) {
+            self.turns.pass(self.seat);
+        }
+    }
+
     /// Gives a file a name and tells the watch of it.
     fn name(&self, state: &mut State, inode: u64, change: Vec<(PathBuf, Option<Node>)>) {
         let to = change.last().expect("a change has a name").0.clone();
@@ -504,6 +512,7 @@ impl Disk for SimDisk {
     }
 
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.0.stall_before(to);
         self.0.operate(What::Name, format_args!("links {}", to.display()), |state| {
             state.trouble_with(What::Name)?;
             let inode = state.file(from)?;
