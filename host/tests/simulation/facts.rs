@@ -1,6 +1,7 @@
 //! What the simulation found once, each as a fact of its own.
 
-use crate::disk::{Death, Kind, Platter, SimDisk, Trouble};
+use crate::disk::{Death, SimDisk};
+use crate::platter::{Kind, Platter, Trouble};
 use crate::random::Random;
 use crate::turns::Turns;
 use crate::world::{CHECKPOINTS, OUTPUT};

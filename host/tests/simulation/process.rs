@@ -1,7 +1,8 @@
 //! One process of the world: attempts from the last checkpoint on, each a pipeline with real writers, the real store
 //! and the real checkpoint protocol, until it stops, is fenced off or dies.
 
-use crate::disk::{Death, SimDisk, Trouble};
+use crate::disk::{Death, SimDisk};
+use crate::platter::Trouble;
 use crate::plugins::Trapping;
 use crate::random::Random;
 use crate::turns::Turns;
@@ -311,7 +312,7 @@ impl Attempt<'_, '_> {
             match effect {
                 Effect::Raw(rows) => writers.write(0, &rows, now)?,
                 Effect::DeadLetters(letters) => {
-                    writers.write(1, &dead_letter_batch("events", "digest", &letters), now)?
+                    writers.write(1, &dead_letter_batch("events", "digest", &letters), now)?;
                 }
                 Effect::Closed(aggregate, rows) => writers.write(2 + 2 * aggregate, &rows, now)?,
                 Effect::Late(aggregate, rows) => writers.write(3 + 2 * aggregate, &rows, now)?,
