@@ -53,7 +53,7 @@ fn history(seed: u64, bug: Option<Mutation>, told: bool) -> Result<(u64, u64), S
 
 fn play(world: &World, seed: u64, bug: Option<Mutation>) -> Result<(), String> {
     let turns = Arc::new(Turns::new(world.rules.processes));
-    let seat = |seat: usize| {
+    let seat = |seat: usize| -> Result<(), String> {
         mutation::switch(bug);
         PLAYING.set(true);
         let _turn = turns.begin(seat);
