@@ -8,6 +8,9 @@ PLUGINS := $(filter-out sdk,$(notdir $(patsubst %/Cargo.toml,%,$(wildcard plugin
 PLUGIN_FLAGS := --profile plugin --target wasm32-wasip2 $(PLUGINS:%=-p %)
 PIPELINE ?= host/pipelines/clickstream.toml
 KAFKA_PORT ?= 9092
+# Histories of `make sim`, and the one to repeat.
+RUNS ?= 2000
+SEED ?=
 # More arguments for `make run`, as in: make run ARGS='--tap page_metrics'
 ARGS ?=
 
@@ -50,6 +53,10 @@ soak: plugins ## Kill the real process KILLS times on a real Kafka, at every fai
 	host/kafka/kafka.sh jars
 	CI=1 KILLS=$(KILLS) $(if $(SEED),SEED=$(SEED)) \
 	  cargo test --locked --workspace --test crashes -- --nocapture
+
+.PHONY: sim
+sim: tools ## Simulate RUNS histories with crashes and faulty disks (2000), or repeat one and print it: SEED=n
+	@RUNS='$(RUNS)' SEED='$(SEED)' cargo test --locked --release -p wasmill --test simulation -- --nocapture histories
 
 .PHONY: lint
 lint: tools ## Check formatting, lints and docs

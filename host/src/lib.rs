@@ -23,8 +23,9 @@ pub mod observer;
 pub mod plugin;
 pub mod recovery;
 pub mod run;
-pub use wasmill_pipeline::mutation;
 pub mod sink;
 pub mod store;
 pub mod tap;
 pub mod telemetry;
+
+pub use wasmill_pipeline::mutation;

@@ -19,8 +19,19 @@ use wasmill_pipeline::state::delta::StateDelta;
 use wasmill_pipeline::time::NOTHING_SEEN;
 use wasmill_pipeline::time::watermark::Watermarks;
 
-/// Completes what the last checkpoint promised, and removes the staged files of `run` that no checkpoint knows; gives
-/// how many these were.
+/// Takes the last checkpoint over from whichever process made it.
+///
+/// # Errors
+/// See [`LocalStore::check_owner`] and [`LocalStore::take_over`].
+pub fn take_over(store: &LocalStore, identity: &Identity) -> Result<Option<Manifest>, store::Error> {
+    if let Some(manifest) = store.latest()? {
+        store.check_owner(&manifest, &identity.pipeline, &identity.fingerprint)?;
+    }
+    store.take_over()
+}
+
+/// Completes what the checkpoint that was taken over promised, and removes the staged files of `run` that no checkpoint
+/// knows; gives how many these were.
 ///
 /// # Errors
 /// What the outputs say; `Corrupt` where the manifest's lists of files cannot be read.
@@ -32,14 +43,8 @@ pub fn recover_files(
     manifest: Option<&Manifest>,
 ) -> Result<u64, Failure> {
     sink::make_root(disk, root)?;
-    // What was recovered before is the readers' since, who may have moved it.
-    if let Some(manifest) = manifest
-        && !store.is_recovered(manifest.checkpoint)?
-    {
-        let mut finished: Vec<StagedFile> = files(manifest, "files", &manifest.files)?;
-        if store.is_committed(manifest.checkpoint)? {
-            finished.clear();
-        }
+    if let Some(manifest) = manifest {
+        let finished: Vec<StagedFile> = files(manifest, "files", &manifest.files)?;
         let mut open: Vec<OpenFile> = files(manifest, "open files", &manifest.open_files)?;
         if mutation::on(Mutation::OpenFilesForgotten) {
             open.clear();

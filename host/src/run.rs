@@ -10,7 +10,7 @@ use crate::driver::{Driver, Failure, INBOX, Reading, Shared, Standing, Wires, lo
 use crate::failpoint;
 use crate::faults::{Faults, Verdict};
 use crate::kafka::{Admin, Settings, Source, Start, Waker};
-use crate::recovery::{Beginning, recover_files};
+use crate::recovery::{Beginning, recover_files, take_over};
 use crate::sink::{FileNaming, Writers};
 use crate::store::{LocalStore, Manifest};
 use crate::tap::Taps;
@@ -185,17 +185,15 @@ impl Attempt<'_> {
         lock(&self.view.progress).phase = "starting";
         let store = self.open_store()?;
         *lock(&self.view.generation) = store.generation();
-        let manifest = store.latest()?;
+        let newest = store.latest()?.map_or(0, |manifest| manifest.checkpoint);
         let made = lock(&self.view.progress).checkpoint;
-        if manifest.as_ref().map_or(0, |manifest| manifest.checkpoint) < made {
+        if newest < made {
             // To go on from an earlier one would make its output a second time.
             let path = self.options.checkpoint_path.display();
             let gone = anyhow!("the checkpoint that this process made is gone checkpoint={made} path={path}");
             return Err(Failure::new(Class::Corrupt, gone));
         }
-        if let Some(manifest) = &manifest {
-            store.check_owner(manifest, &self.options.pipeline, &self.assembly.fingerprint())?;
-        }
+        let manifest = take_over(&store, &self.identity())?;
         let root = &self.options.output_root;
         let removed = recover_files(self.disk.as_ref(), root, &self.file_run(), &store, manifest.as_ref())?;
         if removed > 0 {

@@ -33,8 +33,8 @@ pub enum Mutation {
     ContentsNotSynced,
     /// A manifest is written over one of the same number.
     PublishOverExisting,
-    /// The newest generation is not looked at.
-    GenerationIgnored,
+    /// The last checkpoint is recovered from without taking it over.
+    TakeOverForgotten,
     /// Segments that the newest manifest needs are removed.
     NewestPruned,
     /// The watermark of every partition is restored as that of the furthest.
@@ -62,7 +62,7 @@ impl Mutation {
         Self::ManifestNotSynced,
         Self::ContentsNotSynced,
         Self::PublishOverExisting,
-        Self::GenerationIgnored,
+        Self::TakeOverForgotten,
         Self::NewestPruned,
         Self::WatermarkTooHigh,
         Self::ClosedForgotten,

@@ -20,9 +20,9 @@ use wasmill_pipeline::state::delta::StateDelta;
 
 /// A checkpoint folder that this process alone may write to, as long as the value lives.
 ///
-/// The order of a checkpoint: [`write_segment`](Self::write_segment) with what changed, [`compact`](Self::compact),
-/// [`publish`](Self::publish), then the sinks' commit, then [`prune`](Self::prune). A crash anywhere leaves the newest
-/// manifest and all it names.
+/// An attempt begins with [`take_over`](Self::take_over). The order of a checkpoint:
+/// [`write_segment`](Self::write_segment) with what changed, [`compact`](Self::compact), [`publish`](Self::publish), then
+/// the sinks' commit, then [`prune`](Self::prune). A crash anywhere leaves the newest manifest and all it names.
 #[derive(Debug)]
 pub struct LocalStore {
     disk: Arc<dyn Disk>,
@@ -87,6 +87,36 @@ impl LocalStore {
         }
     }
 
+    /// Publishes the newest checkpoint once more, as the next one and this process's: from then on no process before it
+    /// can publish any, not even one that looked at the generations before this one came, and not where locks do not
+    /// work. Gives the checkpoint to recover from, without the files that were recovered already; `None` before the first.
+    ///
+    /// # Errors
+    /// As [`latest`](Self::latest) and [`publish`](Self::publish).
+    pub fn take_over(&self) -> Result<Option<Manifest>, Error> {
+        loop {
+            let Some(mut manifest) = self.latest()? else { return Ok(None) };
+            // What has its final name is the readers' since, who may have moved it.
+            if self.is_noted(&Name::Recovered(manifest.checkpoint))? {
+                manifest.files = serde_json::Value::Array(Vec::new());
+                manifest.open_files = serde_json::Value::Array(Vec::new());
+            } else if self.is_noted(&Name::Committed(manifest.checkpoint))? {
+                manifest.files = serde_json::Value::Array(Vec::new());
+            }
+            if mutation::on(Mutation::TakeOverForgotten) {
+                return Ok(Some(manifest));
+            }
+            manifest.checkpoint += 1;
+            manifest.generation = self.generation;
+            match self.publish(&manifest) {
+                Ok(()) => return Ok(Some(manifest)),
+                // The process before was faster once more: then that is the newest.
+                Err(Error::Fenced { .. }) if newest_generation(self.disk.as_ref(), &self.dir)? == self.generation => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     /// Refuses a checkpoint whose state does not fit this pipeline.
     ///
     /// # Errors
@@ -142,7 +172,7 @@ impl LocalStore {
             return Err(Error::Bug(format!("manifest of format {format} and generation {generation}")));
         }
         let newest = newest_generation(self.disk.as_ref(), &self.dir)?;
-        if newest > self.generation && !mutation::on(Mutation::GenerationIgnored) {
+        if newest > self.generation {
             let path = self.dir.join(Name::Generation(newest).to_string());
             return Err(Error::Fenced {
                 path,
@@ -175,14 +205,6 @@ impl LocalStore {
         self.note(&Name::Committed(checkpoint))
     }
 
-    /// Whether that was noted.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
-    pub fn is_committed(&self, checkpoint: u64) -> Result<bool, Error> {
-        self.is_noted(&Name::Committed(checkpoint))
-    }
-
     /// Notes that recovery from a checkpoint gave final names to the files that were open then as well: all of its
     /// files are the readers' from now on.
     ///
@@ -192,17 +214,12 @@ impl LocalStore {
         self.note(&Name::Recovered(checkpoint))
     }
 
-    /// Whether that was noted.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
-    pub fn is_recovered(&self, checkpoint: u64) -> Result<bool, Error> {
-        self.is_noted(&Name::Recovered(checkpoint))
-    }
-
+    /// Durable, for a power loss that took the note and brought a staged name back would commit again what a reader
+    /// moved away.
     fn note(&self, name: &Name) -> Result<(), Error> {
         let name = name.to_string();
-        durable::create(self.disk.as_ref(), &self.dir, &name, self.generation, |_| Ok(())).map(|_| ())
+        durable::create(self.disk.as_ref(), &self.dir, &name, self.generation, |_| Ok(()))?;
+        durable::sync_folder(self.disk.as_ref(), &self.dir)
     }
 
     fn is_noted(&self, name: &Name) -> Result<bool, Error> {

@@ -8,7 +8,7 @@ use arrow_array::{Array, RecordBatch};
 use arrow_schema::DataType;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use wasmill::store::latest_in;
 use wasmill_pipeline::spec::Window;
 use wasmill_pipeline::testing::{Expected, Row, expected, expected_but_for};
@@ -145,11 +145,11 @@ impl Cells {
 }
 
 /// These columns of a file.
-fn table(path: &PathBuf, bytes: &[u8], columns: &[&str]) -> Result<Vec<Cells>, String> {
+fn table(path: &Path, bytes: &[u8], columns: &[&str]) -> Result<Vec<Cells>, String> {
     let broken = |error: &dyn std::fmt::Display| format!("a reader cannot read {}: {error}", path.display());
     if path.extension().is_some_and(|extension| extension == "parquet") {
         let bytes = bytes::Bytes::copy_from_slice(bytes);
-        let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).and_then(|builder| builder.build());
+        let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).and_then(ParquetRecordBatchReaderBuilder::build);
         let batches = reader.map_err(|error| broken(&error))?;
         let mut rows = Vec::new();
         for batch in batches {

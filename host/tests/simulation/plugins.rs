@@ -20,7 +20,12 @@ impl Trapping {
 
     fn call(&self) -> Result<(), Fault> {
         if self.left.fetch_sub(1, Ordering::Relaxed) == 0 {
-            return Err(Fault { plugin: "simulated".into(), kind: FaultKind::Trap, message: "simulated".into() });
+            return Err(Fault {
+                plugin: "simulated".into(),
+                kind: FaultKind::Trap,
+                message: "simulated".into(),
+                backtrace: Vec::new(),
+            });
         }
         Ok(())
     }
@@ -59,5 +64,9 @@ impl Aggregate for Trapping {
     fn release(&mut self, slots: &[u32]) -> Result<(), Fault> {
         self.call()?;
         self.inner.release(slots)
+    }
+
+    fn renew(&mut self) -> Result<(), Fault> {
+        self.inner.renew()
     }
 }

@@ -1,7 +1,8 @@
 //! One process of the world: attempts from the last checkpoint on, each a pipeline with real writers, the real store
 //! and the real checkpoint protocol, until it stops, is fenced off or dies.
 
-use crate::disk::{Death, SimDisk, Trouble};
+use crate::disk::{Death, SimDisk};
+use crate::platter::Trouble;
 use crate::plugins::Trapping;
 use crate::random::Random;
 use crate::turns::Turns;
@@ -16,7 +17,7 @@ use wasmill::checkpointer::{Checkpointer, WholeCut};
 use wasmill::coordinator::worker_of;
 use wasmill::disk::Disk;
 use wasmill::driver::Failure;
-use wasmill::recovery::{Beginning, recover_files};
+use wasmill::recovery::{Beginning, recover_files, take_over};
 use wasmill::sink::{FileNaming, SinkCut, Writers, dead_letter_batch};
 use wasmill::store::LocalStore;
 use wasmill_pipeline::checkpoint::Cut;
@@ -164,7 +165,7 @@ impl<'w> Process<'w> {
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
         let (root, world) = (Path::new(OUTPUT), self.world);
         let store = LocalStore::open(disk.clone(), Path::new(CHECKPOINTS), &mut |_| ControlFlow::Break(()))?;
-        let manifest = store.latest()?;
+        let manifest = take_over(&store, &world.identity())?;
         recover_files(disk.as_ref(), root, RUN, &store, manifest.as_ref())?;
         let mut beginning = Beginning::of(manifest);
         for (partition, &there) in (0..).zip(&world.now().there) {
@@ -311,10 +312,11 @@ impl Attempt<'_, '_> {
             match effect {
                 Effect::Raw(rows) => writers.write(0, &rows, now)?,
                 Effect::DeadLetters(letters) => {
-                    writers.write(1, &dead_letter_batch("events", "digest", &letters), now)?
+                    writers.write(1, &dead_letter_batch("events", |_| (None, "digest"), &letters), now)?;
                 }
                 Effect::Closed(aggregate, rows) => writers.write(2 + 2 * aggregate, &rows, now)?,
                 Effect::Late(aggregate, rows) => writers.write(3 + 2 * aggregate, &rows, now)?,
+                Effect::Fault(_) => {}
                 Effect::Send(..) => return Err(Broken::Promise("the pipeline carries messages itself".into())),
             }
         }

@@ -3,7 +3,7 @@
 /// A sequence of numbers that follows from its seed alone.
 ///
 /// # Source
-/// Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators", 2014 (SplitMix64).
+/// Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators", 2014 (`SplitMix64`).
 #[derive(Clone, Debug)]
 pub(crate) struct Random(u64);
 
@@ -22,7 +22,7 @@ impl Random {
 
     /// A number below `end`, which is above 0.
     pub(crate) fn below(&mut self, end: usize) -> usize {
-        (u128::from(self.next()) * end as u128 >> 64) as usize
+        ((u128::from(self.next()) * end as u128) >> 64) as usize
     }
 
     /// A number from `first` to `last`, both included.

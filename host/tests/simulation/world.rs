@@ -1,6 +1,6 @@
 //! What a seed makes: a topic, a disk, rules of the day; and what is known of the checkpoints that exist.
 
-use crate::disk::{Kind, Platter, Seen};
+use crate::platter::{Kind, Platter, Seen};
 use crate::random::Random;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -84,6 +84,7 @@ struct Known {
 
 impl Log {
     /// Prints what is done, where that was asked for, and counts it.
+    #[expect(clippy::print_stdout, reason = "that is what SEED asks for")]
     pub(crate) fn tell(&self, what: &dyn std::fmt::Display) {
         let mut seen = self.seen.lock().expect("the log does not panic");
         seen.done += 1;

@@ -48,18 +48,40 @@ fn a_new_folder_has_no_checkpoint() {
     assert_eq!(names(&path), ["LOCK", "generation-1"]);
 }
 
+/// A checkpoint with a finished and an open file.
+fn with_files(checkpoint: u64, generation: u64) -> Manifest {
+    let (files, open_files) = (serde_json::json!(["finished"]), serde_json::json!(["open"]));
+    Manifest { files, open_files, ..manifest(checkpoint, generation) }
+}
+
 #[test]
-fn a_checkpoint_is_committed_from_the_note_on_until_it_is_pruned() {
+fn a_checkpoint_that_was_taken_over_is_the_next_without_the_files_that_have_their_names() {
     let dir = tempfile::tempdir().unwrap();
+    let none = serde_json::json!([]);
     let store = open(dir.path());
-    publish(&store, 1, &[]);
-    assert!(!store.is_committed(1).unwrap());
-    store.note_committed(1).unwrap();
-    store.note_committed(1).unwrap();
-    assert!(store.is_committed(1).unwrap());
-    publish(&store, 2, &[]);
-    store.prune(1).unwrap();
-    assert!(!store.is_committed(1).unwrap());
+    assert_eq!(store.take_over().unwrap(), None);
+    store.publish(&with_files(1, 1)).unwrap();
+    assert_eq!(store.take_over().unwrap().unwrap(), with_files(2, 1));
+    store.note_committed(2).unwrap();
+    assert_eq!(store.take_over().unwrap().unwrap(), Manifest { files: none.clone(), ..with_files(3, 1) });
+    store.note_recovered(3).unwrap();
+    store.note_recovered(3).unwrap();
+    let nothing_left = Manifest { files: none.clone(), open_files: none, ..with_files(4, 1) };
+    assert_eq!(store.take_over().unwrap().unwrap(), nothing_left);
+    assert_eq!(store.latest().unwrap().unwrap(), nothing_left);
+}
+
+#[test]
+fn a_process_that_was_taken_over_cannot_publish() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = open(dir.path());
+    publish(&first, 1, &[]);
+    // As where locks do not work.
+    fs::remove_file(dir.path().join("LOCK")).unwrap();
+    let second = open(dir.path());
+    assert_eq!(second.take_over().unwrap().unwrap().checkpoint, 2);
+    fs::remove_file(dir.path().join("generation-2")).unwrap();
+    assert_eq!(first.publish(&manifest(2, 1)).unwrap_err().class(), Class::Fenced, "it looked before the second came");
 }
 
 #[test]

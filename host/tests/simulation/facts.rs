@@ -1,0 +1,142 @@
+//! What the simulation found once, each as a fact of its own.
+
+use crate::disk::{Death, SimDisk};
+use crate::platter::{Kind, Platter, Trouble};
+use crate::random::Random;
+use crate::turns::Turns;
+use crate::world::{CHECKPOINTS, OUTPUT};
+use arrow_array::{ArrayRef, Int64Array, RecordBatch};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use wasmill::checkpointer::{Checkpointer, Identity, WholeCut};
+use wasmill::disk::{Disk, make_durable_folder};
+use wasmill::recovery::{Beginning, recover_files};
+use wasmill::sink::{FileNaming, Format, OutputSpec, Roll, Writers};
+use wasmill::store::LocalStore;
+
+/// How many of a disk's ways to forget are looked at.
+const WAYS: u64 = 40;
+
+fn platter(seed: u64) -> Arc<Platter> {
+    Platter::new(Kind { links: true, locks: true }, Random::new(seed), Box::new(|_| {}))
+}
+
+fn process(platter: &Arc<Platter>) -> SimDisk {
+    SimDisk::new(platter, &Arc::new(Turns::new(1)), 0, Random::new(0), None)
+}
+
+fn store(disk: &SimDisk) -> LocalStore {
+    LocalStore::open(Arc::new(disk.clone()), Path::new(CHECKPOINTS), &mut |_| ControlFlow::Break(())).unwrap()
+}
+
+/// An attempt's checkpoints and files, from the last checkpoint on.
+fn attempt(disk: &SimDisk) -> (Checkpointer, Writers) {
+    let store = store(disk);
+    let manifest = store.take_over().unwrap();
+    recover_files(disk, Path::new(OUTPUT), "run", &store, manifest.as_ref()).unwrap();
+    let numbers = RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from(vec![1])) as ArrayRef)]).unwrap();
+    let spec = OutputSpec {
+        name: "numbers".into(),
+        folder: Path::new(OUTPUT).join("numbers"),
+        schema: numbers.schema(),
+        formats: vec![Format::Csv],
+        partition_by: None,
+        roll: Roll { max_rows: 10, max_bytes: 1 << 20, max_age: Duration::from_hours(1) },
+    };
+    let naming = FileNaming { run: "run".into(), generation: store.generation(), worker: 0 };
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let mut writers = Writers::new(shared.clone(), &[spec].into(), OUTPUT, naming, &[]).unwrap();
+    writers.write(0, &numbers, Instant::now()).unwrap();
+    let identity = Identity {
+        pipeline: "facts".into(),
+        run: None,
+        fingerprint: "facts".into(),
+        topic: "events".into(),
+        aggregates: Vec::new(),
+        plugins: BTreeMap::new(),
+    };
+    (Beginning::of(manifest).checkpointer(shared, store, OUTPUT.into(), identity), writers)
+}
+
+/// Makes a checkpoint of what was written; `last` finishes the files.
+fn checkpoint((checkpointer, writers): &mut (Checkpointer, Writers), last: bool) {
+    let files = writers.cut(Instant::now(), last).unwrap();
+    let whole = WholeCut { cuts: Vec::new(), files, idle: BTreeSet::new(), lost_records: 0, made_at_us: 0 };
+    checkpointer.publish(whole).unwrap();
+}
+
+/// The files that readers find.
+fn visible(platter: &Platter) -> Vec<PathBuf> {
+    let numbers = Path::new(OUTPUT).join("numbers");
+    platter.files(&numbers).into_iter().map(|(path, _)| path).collect()
+}
+
+#[test]
+fn a_committed_file_survives_a_power_loss_with_all_folders_on_the_way_to_it() {
+    for seed in 0..WAYS {
+        let platter = platter(seed);
+        let disk = process(&platter);
+        checkpoint(&mut attempt(&disk), true);
+        disk.die(Death::PowerLoss);
+        assert_eq!(visible(&platter).len(), 1, "way {seed}");
+    }
+}
+
+#[test]
+fn a_folder_made_by_a_process_that_was_killed_is_made_durable_by_the_next() {
+    for seed in 0..WAYS {
+        let platter = platter(seed);
+        let first = process(&platter);
+        first.make_folders(Path::new(OUTPUT)).unwrap();
+        first.die(Death::Kill);
+        let second = process(&platter);
+        make_durable_folder(&second, Path::new(OUTPUT)).unwrap();
+        second.die(Death::PowerLoss);
+        assert_eq!(process(&platter).length(Path::new(OUTPUT)).unwrap(), Some(0), "way {seed}");
+    }
+}
+
+#[test]
+fn a_file_that_a_recovery_completed_may_be_moved_away() {
+    let platter = platter(0);
+    let first = process(&platter);
+    checkpoint(&mut attempt(&first), false);
+    first.die(Death::Kill);
+    let second = process(&platter);
+    drop(attempt(&second));
+    let files = visible(&platter);
+    assert_eq!(files.len(), 1);
+    platter.take(&files[0]).unwrap();
+    second.die(Death::Kill);
+    drop(attempt(&process(&platter)));
+    assert!(visible(&platter).is_empty(), "it came back");
+}
+
+#[test]
+fn a_file_that_was_moved_away_does_not_come_back_after_a_power_loss() {
+    for seed in 0..WAYS {
+        let platter = platter(seed);
+        let first = process(&platter);
+        checkpoint(&mut attempt(&first), true);
+        platter.take(&visible(&platter)[0]).unwrap();
+        first.die(Death::PowerLoss);
+        drop(attempt(&process(&platter)));
+        assert!(visible(&platter).is_empty(), "way {seed}: it came back");
+    }
+}
+
+#[test]
+fn a_checkpoint_that_a_full_disk_kept_back_is_made_when_there_is_room() {
+    let platter = platter(0);
+    let disk = process(&platter);
+    let mut first = attempt(&disk);
+    platter.trouble(Trouble::Full, 1);
+    let files = first.1.cut(Instant::now(), true);
+    assert_eq!(files.unwrap_err().class(), wasmill_pipeline::error::Class::Unavailable);
+    drop(first);
+    checkpoint(&mut attempt(&disk), true);
+    assert_eq!(visible(&platter).len(), 1);
+}
