@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use wasmill::assembly::{Assembly, runtime};
 use wasmill::config::{Loader, Overrides};
+use wasmill::disk::RealDisk;
 use wasmill::store::{LocalStore, SegmentRef};
 use wasmill_pipeline::checkpoint::Cut;
 use wasmill_pipeline::plugin::{Aggregate, AggregateDescription, Fault, Finished};
@@ -49,7 +50,7 @@ fn main() {
     let config = loader.pipeline_text("benches/state.rs", JOB).unwrap();
     let assembly = Assembly::new(&config, &runtime(&config).unwrap(), 1).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let store = LocalStore::open(folder.path(), &mut |_| ControlFlow::Break(())).unwrap();
+    let store = LocalStore::open(Arc::new(RealDisk), folder.path(), &mut |_| ControlFlow::Break(())).unwrap();
     let mut bench = Bench::new(&assembly, store);
     bench.read(&(0..sessions).collect::<Vec<_>>());
     println!(
@@ -221,5 +222,9 @@ impl Aggregate for Watched {
 
     fn release(&mut self, slots: &[u32]) -> Result<(), Fault> {
         self.inner.release(slots)
+    }
+
+    fn renew(&mut self) -> Result<(), Fault> {
+        self.inner.renew()
     }
 }

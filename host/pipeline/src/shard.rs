@@ -251,11 +251,11 @@ impl Shard {
 
     /// What its open state takes in memory: the host's part, and all of the plugin's memory.
     pub fn state_bytes(&self) -> u64 {
-        let found = match &self.open {
+        let found = match &self.books.open {
             Open::Windowed(windowed) => windowed.bytes(),
             Open::Sessions(sessions) => sessions.bytes(),
         };
-        (self.groups.bytes() + found) as u64 + self.plugin.memory_bytes()
+        (self.books.groups.bytes() + found) as u64 + self.plugin.memory_bytes()
     }
 
     /// How many rows it has taken in.

@@ -147,6 +147,7 @@ fn component(capsule: &Capsule, other: Option<&PathBuf>) -> anyhow::Result<Compo
     }
     let limits = config::Limits {
         memory_bytes: capsule.limits.memory_bytes,
+        state_bytes: None,
         deadline: Duration::from_micros(capsule.limits.deadline_us),
     };
     let runtime = assembly::replay_runtime(&limits)?;

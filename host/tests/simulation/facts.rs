@@ -64,7 +64,14 @@ fn attempt(disk: &SimDisk) -> (Checkpointer, Writers) {
 /// Makes a checkpoint of what was written; `last` finishes the files.
 fn checkpoint((checkpointer, writers): &mut (Checkpointer, Writers), last: bool) {
     let files = writers.cut(Instant::now(), last).unwrap();
-    let whole = WholeCut { cuts: Vec::new(), files, idle: BTreeSet::new(), lost_records: 0, made_at_us: 0 };
+    let whole = WholeCut {
+        cuts: Vec::new(),
+        files,
+        idle: BTreeSet::new(),
+        anchors: BTreeMap::new(),
+        lost_records: 0,
+        made_at_us: 0,
+    };
     checkpointer.publish(whole).unwrap();
 }
 
