@@ -51,7 +51,7 @@ pub fn recover_files(
         sink::recover(disk, root, &finished, &open)?;
         store.note_recovered(manifest.checkpoint)?;
     }
-    Ok(sink::sweep(disk, root, run, &HashSet::new())?)
+    Ok(sink::sweep(disk, root, run, store.generation(), &HashSet::new())?)
 }
 
 fn files<T: serde::de::DeserializeOwned>(
