@@ -53,7 +53,7 @@ pub fn recover_files(
         failpoint::reach("files-recovered");
         store.note_recovered(manifest.checkpoint)?;
     }
-    Ok(sink::sweep(disk, root, run, &HashSet::new())?)
+    Ok(sink::sweep(disk, root, run, store.generation(), &HashSet::new())?)
 }
 
 fn files<T: serde::de::DeserializeOwned>(

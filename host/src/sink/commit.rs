@@ -176,15 +176,15 @@ impl Commit<'_> {
     }
 }
 
-/// Removes staged files of run `run` that are not in `keep` (relative staged paths): what was written after the
-/// checkpoint that was recovered. Files of other runs stay. Answers how many were removed.
+/// Removes staged files of run `run` and generations before `generation` that are not in `keep` (relative staged paths):
+/// what was written after the checkpoint that was recovered. Answers how many were removed.
 ///
-/// To be called while no `Writers` of this run exist.
+/// Files of other runs stay, and those of later generations: a process may have been overtaken and not know it yet.
 ///
 /// # Errors
 /// When a folder cannot be listed or a file not be removed.
 #[expect(clippy::implicit_hasher, reason = "there is one caller")]
-pub fn sweep(disk: &dyn Disk, root: &Path, run: &str, keep: &HashSet<String>) -> Result<u64> {
+pub fn sweep(disk: &dyn Disk, root: &Path, run: &str, generation: u64, keep: &HashSet<String>) -> Result<u64> {
     let mut removed = 0;
     let mut folders = vec![root.join(STAGING)];
     while let Some(folder) = folders.pop() {
@@ -194,9 +194,10 @@ pub fn sweep(disk: &dyn Disk, root: &Path, run: &str, keep: &HashSet<String>) ->
         };
         for entry in entries {
             let path = folder.join(&entry.name);
+            let before = |(of, from): (&str, u64)| of == run && from < generation;
             if entry.is_folder {
                 folders.push(path);
-            } else if run_of(&path) == Some(run) && !is_kept(root, &path, keep) {
+            } else if run_of(&path).is_some_and(before) && !is_kept(root, &path, keep) {
                 remove_if_there(disk, &path)?;
                 failpoint::reach("staged-file-swept");
                 removed += 1;
@@ -206,16 +207,17 @@ pub fn sweep(disk: &dyn Disk, root: &Path, run: &str, keep: &HashSet<String>) ->
     Ok(removed)
 }
 
-/// The run in a name such as `part-<run>-<generation>-w<worker>-<seq>.parquet.tmp`; a run may itself contain dashes.
-fn run_of(path: &Path) -> Option<&str> {
+/// Run and generation in a name such as `part-<run>-<generation>-w<worker>-<seq>.parquet.tmp`; a run may itself contain
+/// dashes.
+fn run_of(path: &Path) -> Option<(&str, u64)> {
     let name = path.file_name()?.to_str()?.strip_suffix(STAGED_SUFFIX)?;
     let name = name.strip_suffix(WHOLE).unwrap_or(name);
     let stem = name.strip_suffix(".parquet").or_else(|| name.strip_suffix(".csv"))?;
     let mut parts = stem.strip_prefix("part-")?.rsplitn(4, '-');
     parts.next()?.parse::<u64>().ok()?;
     parts.next()?.strip_prefix('w')?.parse::<u64>().ok()?;
-    parts.next()?.parse::<u64>().ok()?;
-    parts.next()
+    let generation = parts.next()?.parse().ok()?;
+    Some((parts.next()?, generation))
 }
 
 fn is_kept(root: &Path, path: &Path, keep: &HashSet<String>) -> bool {

@@ -147,16 +147,24 @@ fn a_sweep_takes_this_run_s_orphans_alone() {
         fs::write(staging.join(name), "").unwrap();
     }
     let keep: HashSet<String> = cut.finished.iter().map(|file| file.staged.clone()).collect();
-    assert_eq!(sweep(&RealDisk, world.root(), "a-1", &keep).unwrap(), 3);
+    assert_eq!(sweep(&RealDisk, world.root(), "a-1", 8, &keep).unwrap(), 3);
     let left = world.files();
     assert_eq!(left.len(), others.len() + keep.len(), "{left:?}");
     assert!(keep.iter().all(|kept| left.contains(kept)));
 }
 
 #[test]
+fn a_process_that_was_overtaken_does_not_sweep_the_files_of_the_next() {
+    let mut world = World::new(&[Format::Parquet]);
+    let (_writers_of_generation_7, cut) = written_past_a_cut(&mut world);
+    assert_eq!(sweep(&RealDisk, world.root(), "a-1", 6, &HashSet::new()).unwrap(), 0);
+    commit(&RealDisk, world.root(), &cut.finished).unwrap();
+}
+
+#[test]
 fn a_sweep_of_nothing_is_no_error() {
     let world = World::new(&[Format::Parquet]);
-    assert_eq!(sweep(&RealDisk, &world.root().join("not-there"), "a", &HashSet::new()).unwrap(), 0);
+    assert_eq!(sweep(&RealDisk, &world.root().join("not-there"), "a", 1, &HashSet::new()).unwrap(), 0);
 }
 
 proptest::proptest! {
@@ -184,7 +192,7 @@ proptest::proptest! {
         }
         drop(writers);
         recover(&RealDisk, world.root(), &last.finished, &last.open).unwrap();
-        sweep(&RealDisk, world.root(), "a-1", &HashSet::new()).unwrap();
+        sweep(&RealDisk, world.root(), "a-1", 8, &HashSet::new()).unwrap();
         assert_eq!(world.rows(), in_both_formats(0..kept));
         assert!(world.files().iter().all(|file| !file.starts_with("_staging")));
     }
