@@ -12,8 +12,8 @@ const ROOMS: [&str; 8] = ["admin", "capsule", "config", "kafka", "plugin", "sink
 /// What puts the rooms together, from the inside out. Each may use what is left of it, and the rooms.
 const FLOORS: [&[&str]; 5] = [
     &["clock", "disk", "failpoint"],
-    &["accounting", "assembly", "tap", "budget", "faults", "generate"],
-    &["driver", "checkpointer", "recovery", "coordinator"],
+    &["accounting", "assembly", "tap", "faults", "generate"],
+    &["budget", "driver", "checkpointer", "recovery", "coordinator"],
     &["run", "observer"],
     &["cli", "commands"],
 ];

@@ -268,9 +268,10 @@ impl Values {
             }
             Self::Timestamp(values) => Arc::new(TimestampMicrosecondArray::from(values.clone()).with_timezone("UTC")),
             Self::Hash(values) => Arc::new(UInt64Array::from(values.clone())),
-            Self::Utf8(values) => Arc::new(StringArray::from_iter(values.iter().map(Option::as_deref))),
+            Self::Utf8(values) => Arc::new(values.iter().map(Option::as_deref).collect::<StringArray>()),
             Self::Binary(values) => {
-                Arc::new(BinaryArray::from_iter(values.iter().map(|v| v.as_ref().map(|bytes| &bytes.0))))
+                let bytes = values.iter().map(|value| value.as_ref().map(|bytes| &bytes.0));
+                Arc::new(bytes.collect::<BinaryArray>())
             }
         };
         let wanted = field.arrow_type();
