@@ -1,5 +1,5 @@
 //! Faults on a laptop: what a pipeline leaves behind of each, and what `wasmill replay` makes of it.
-#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
 
 #[path = "support/small_job.rs"]
 mod job;

@@ -184,7 +184,7 @@ fn what_a_crash_left_half_written_is_written_again() {
     std::fs::rename(&whole, &staged).unwrap();
     std::fs::write(&staged, "half of a lot more than there will be ".repeat(1000)).unwrap();
     capsules.keep(&report(41, parse(b"x")));
-    assert_eq!(files(dir.path()), [whole.clone()]);
+    assert_eq!(files(dir.path()), std::slice::from_ref(&whole));
     Capsule::read(&whole).unwrap();
 }
 
