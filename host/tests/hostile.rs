@@ -170,6 +170,15 @@ fn a_hostile_aggregate_loses_the_rows_it_fails_on_and_nothing_else() {
     // What answers differently each time is right by its own account: nothing but its results is wrong.
     assert!(events(&job, "fickle") > all as u64);
     end.says(&["dropped", "log lines", "5 rows set aside (hostile 5)", "the accounting closes"]);
+    // Each fault left a capsule, of which it happens again.
+    let capsules = job::files(&job.output().join("_faults"));
+    assert_eq!(capsules.len(), ENDS.len(), "{capsules:?}");
+    for capsule in capsules {
+        let mut replay = job::wasmill(&["replay"]);
+        replay.arg(capsule).env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
+        let again = job::Running::start(replay).finish().expect(1);
+        assert!(again.stdout.contains("now            the same fault"), "{again:#?}");
+    }
 }
 
 #[test]

@@ -1,13 +1,11 @@
-//! What is away, taken, damaged or full: the pipeline waits and says so, or refuses and leaves everything as it was.
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests are tests")]
+//! What is away, taken or damaged: the pipeline waits and says so, or refuses and leaves everything as it was.
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 #[path = "support/small_job.rs"]
 mod job;
 
-use job::{Job, Running, click, clicks, contents, events, exactly_once, files, noise, reads_to, until, write};
-use std::io::Write;
+use job::{Job, click, clicks, contents, events, exactly_once, files, reads_to, until, write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use wasmill::kafka::EmbeddedBroker;
 
 #[test]
@@ -198,95 +196,6 @@ fn an_output_folder_that_cannot_be_made_pauses_the_run_until_it_can() {
         std::fs::remove_file(&file).unwrap();
         running.finish().expect(0).says(&["Not a directory", "30 records, 30 rows"]);
     }
-}
-
-/// A run whose output folder is a disk of 8 MB of its own, gone with the process; what it held at the end is kept.
-struct SmallDisk<'a> {
-    job: &'a Job,
-    running: Running,
-}
-
-impl<'a> SmallDisk<'a> {
-    /// `None`, with a line that says so, where mounting is not allowed. With `ballast` the disk begins nearly full.
-    fn start(job: &'a Job, ballast: bool, args: &[&str]) -> Option<Self> {
-        if !job::succeeds("unshare", &["--map-root-user", "--mount", "true"]) {
-            assert!(std::env::var_os("CI").is_none(), "a full disk needs a mount namespace, and there is none");
-            println!("left out, a full disk: this machine gives no mount namespaces");
-            return None;
-        }
-        std::fs::create_dir(job.output()).unwrap();
-        let fill = if ballast { "head -c 8100000 /dev/zero > \"$0/ballast\" &&" } else { "" };
-        let script = format!(
-            "mount -t tmpfs -o size=8m tmpfs \"$0\" && {fill} \"$@\"; \
-             code=$?; rm -f \"$0/ballast\"; cp -r \"$0\" \"$0.kept\"; exit $code"
-        );
-        let wasmill = job.command(args);
-        let mut command = Command::new("unshare");
-        command.args(["--map-root-user", "--mount", "sh", "-c", &script]).arg(job.output());
-        command.arg(wasmill.get_program()).args(wasmill.get_args());
-        command.envs(wasmill.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        Some(Self { job, running: Running::start(command) })
-    }
-
-    /// Where the disk is seen from outside.
-    fn path(&self, below: &str) -> PathBuf {
-        Path::new(&format!("/proc/{}/root{}", self.running.id(), self.job.output().display())).join(below)
-    }
-
-    /// Waits until the run pauses for want of room, and makes some.
-    fn make_room(&self) {
-        self.running.wait_for("paused, trying again in ");
-        self.running.wait_for("No space left on device");
-        std::fs::remove_file(self.path("ballast")).unwrap();
-    }
-
-    /// Asks wasmill, not the shell around it, to stop.
-    fn stop(&self) {
-        let holder = std::fs::read_to_string(self.path("_checkpoints/LOCK")).unwrap();
-        let pid = holder.split(' ').nth(1).unwrap();
-        assert!(job::succeeds("kill", &["-TERM", pid]));
-    }
-
-    /// Waits for the end; the outputs are then where they would be without the disk.
-    fn finish(self) -> job::Finished {
-        let end = self.running.finish().expect(0);
-        std::fs::remove_dir(self.job.output()).unwrap();
-        std::fs::rename(self.job.output().with_extension("kept"), self.job.output()).unwrap();
-        end
-    }
-}
-
-#[test]
-fn a_disk_that_is_full_at_the_start_pauses_the_run_until_there_is_room() {
-    let broker = EmbeddedBroker::start("events", 1).unwrap();
-    write(broker.bootstrap(), "events", 0, &noise(0, 400));
-    let job = Job::clicks(broker.bootstrap(), "events");
-    let Some(disk) = SmallDisk::start(&job, true, &["--drain"]) else { return };
-    disk.make_room();
-    disk.finish().says(&["400 records, 400 rows", "the accounting closes"]);
-    exactly_once(&job, 400);
-}
-
-#[test]
-fn a_disk_that_fills_up_in_the_middle_pauses_the_run_until_there_is_room() {
-    let broker = EmbeddedBroker::start("events", 1).unwrap();
-    write(broker.bootstrap(), "events", 0, &noise(0, 50));
-    let job = Job::clicks(broker.bootstrap(), "events");
-    let Some(disk) = SmallDisk::start(&job, false, &["--set", "output.roll.age=100ms"]) else { return };
-    until("the first events are committed", || {
-        files(&disk.path("events_raw")).iter().any(|path| path.extension().is_some_and(|end| end == "parquet"))
-    });
-    // To the last byte.
-    let mut ballast = std::fs::File::create(disk.path("ballast")).unwrap();
-    while ballast.write(&[0; 4096]).is_ok() {}
-    drop(ballast);
-    write(broker.bootstrap(), "events", 0, &noise(50, 300));
-    disk.make_room();
-    until("the others are read", || reads_to(&disk.path("_checkpoints"), &[300]));
-    disk.stop();
-    disk.finish().says(&["300 records, 300 rows", "the accounting closes"]);
-    job.run(&["--drain"]).expect(0);
-    exactly_once(&job, 300);
 }
 
 #[test]
