@@ -101,8 +101,8 @@ impl<'w> Process<'w> {
                     match failure.class {
                         Class::Unavailable | Class::Plugin => {}
                         Class::Fenced => return Ok(()),
-                        // It lost its place without knowing, and another works on its files.
-                        _ if self.world.rules.processes > 1 => return Ok(()),
+                        // Where locks do not work it may have been overtaken, and another works on its files.
+                        _ if !self.world.rules.locks => return Ok(()),
                         _ => return Err(format!("{:?}: {:#}", failure.class, failure.error)),
                     }
                 }

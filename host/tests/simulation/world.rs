@@ -42,6 +42,8 @@ pub(crate) struct Rules {
     pub(crate) timed: bool,
     /// How many processes fight for the checkpoint path.
     pub(crate) processes: usize,
+    /// Whether locks keep all but one of them out.
+    pub(crate) locks: bool,
     /// Steps until the end.
     pub(crate) steps: usize,
     /// In how many of a hundred lives something goes wrong with the disk, or with a plugin.
@@ -162,15 +164,17 @@ impl World {
         let mut random = Random::new(seed);
         let timed = random.percent(50);
         let processes = if random.percent(30) { 2 } else { 1 };
-        let rules = Rules {
+        let mut rules = Rules {
             timed,
             processes,
+            locks: true,
             steps: random.between(20, 250),
             troubled: [0, 30, 60][random.below(3)],
             deadly: [0, 40, 80][random.below(3)],
             taken: random.percent(25),
         };
         let kind = Kind { links: random.percent(85) || processes > 1, locks: processes == 1 || random.percent(50) };
+        rules.locks = kind.locks;
         let topic = topic(&mut random);
         let spec = spec();
         let roll = Roll {
