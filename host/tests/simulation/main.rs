@@ -22,13 +22,18 @@ use std::sync::{Arc, Once};
 use std::time::Instant;
 use turns::Turns;
 use wasmill::mutation::{self, Mutation};
-use world::World;
+use world::{Rules, World};
 
 /// Histories in `make test`.
 const RUNS: u64 = 200;
 
-/// In so many histories each deliberate bug must be found.
-const ENOUGH: u64 = 2_000;
+/// Among so many seeds each deliberate bug must be found.
+const ENOUGH: u64 = 10_000;
+
+/// Whether a history by these rules can show a bug: an overtaken process matters where locks do not keep it out.
+fn can_show(bug: Option<Mutation>, rules: &Rules) -> bool {
+    bug != Some(Mutation::TakeOverForgotten) || !rules.locks
+}
 
 /// One history. Gives what it did, as one number.
 ///
@@ -100,6 +105,9 @@ fn first_failure(runs: u64, bug: Option<Mutation>) -> Option<(u64, String)> {
             if seed >= runs {
                 return found;
             }
+            if !can_show(bug, &World::new(seed, false).rules) {
+                continue;
+            }
             if let Err(what) = history(seed, bug, false) {
                 // The seeds before it are under way or done.
                 next.store(runs, Ordering::SeqCst);
@@ -166,5 +174,5 @@ fn each_deliberate_bug_is_found() {
             None => missed.push(bug),
         }
     }
-    assert_eq!(missed, [], "bugs that {ENOUGH} histories do not show");
+    assert_eq!(missed, [], "bugs that none of {ENOUGH} seeds shows");
 }
