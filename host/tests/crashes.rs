@@ -126,12 +126,18 @@ fn kill(job: &Job, moment: &Moment, random: &mut Random) -> Outcome {
     let workers = ["2", "3"][random.below(2) as usize];
     let arguments = ["--drain", "--workers", workers];
     let at = |name: &str, times: u64| job.start_in(&[("WASMILL_FAILPOINT", &format!("{name}:{times}"))], &arguments);
-    let before = job.checkpoint();
+    // A start publishes the last checkpoint once more: only what comes after that is the run's own.
+    let taken_over = match job.checkpoint() {
+        0 => 0,
+        last => last + 1,
+    };
     let process = match moment {
         Moment::At(name, times) => at(name, *times),
         Moment::Recovering(name) => {
             let mut process = at(name, 1);
-            poll_until("it is killed or runs", || (!process.is_running() || job.checkpoint() > before).then_some(()));
+            poll_until("it is killed or runs", || {
+                (!process.is_running() || job.checkpoint() > taken_over).then_some(())
+            });
             process.signal_if_running("KILL");
             process
         }
@@ -146,7 +152,7 @@ fn kill(job: &Job, moment: &Moment, random: &mut Random) -> Outcome {
     assert!(status.success() || status.signal() == Some(9), "{moment:?}: {status}: {log}");
     match moment {
         _ if status.success() => Outcome::Ended,
-        Moment::Recovering(_) if job.checkpoint() > before => Outcome::Missed,
+        Moment::Recovering(_) if job.checkpoint() > taken_over => Outcome::Missed,
         _ => Outcome::Killed,
     }
 }
