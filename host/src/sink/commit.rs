@@ -2,7 +2,7 @@
 
 use super::error::{Error, Result};
 use super::staged::{OpenFile, STAGED_SUFFIX, STAGING, SinkCut, StagedFile};
-use crate::disk::{Disk, make_durable_folder};
+use crate::disk::{Disk, DiskFile, make_durable_folder};
 use crate::failpoint;
 use crate::mutation::{self, Mutation};
 use std::collections::{BTreeSet, HashSet};
@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 /// Before the suffix of a staged file that recovery is making of an open one.
 const WHOLE: &str = ".whole";
+/// What a staged file's copy has in place of the suffix.
+const COPY: &str = "copy.tmp";
 
 /// Makes the output root, with a name that survives a power loss.
 ///
@@ -140,8 +142,29 @@ impl Commit<'_> {
                 }
                 Err(Error::io("commit file", &to)(error))
             }
-            // A file system without hard links; nobody but the owner of this checkpoint makes files of this name.
-            Err(_) => self.disk.rename(from, &to).map_err(Error::io("commit file", &to)),
+            // A file system without hard links; nobody but the owner of this checkpoint makes files of this name. A power
+            // loss amid a rename may take both names there, so it is a copy that gets the final one.
+            Err(_) => {
+                let copy = from.with_extension(COPY);
+                self.copy(from, file.bytes, &copy)?.sync().map_err(Error::io("sync file", &copy))?;
+                (self.step)()?;
+                self.disk.rename(&copy, &to).map_err(Error::io("commit file", &to))
+            }
+        }
+    }
+
+    /// Copies the first `bytes` of a file to a new one.
+    fn copy(&mut self, from: &Path, bytes: u64, to: &Path) -> Result<Box<dyn DiskFile>> {
+        (self.step)()?;
+        remove_if_there(self.disk, to)?;
+        (self.step)()?;
+        let staged = self.disk.open(from).map_err(Error::io("open file", from))?;
+        let mut copy = self.disk.create_new(to).map_err(Error::io("create file", to))?;
+        let copied = io::copy(&mut staged.take(bytes), &mut copy).map_err(Error::io("copy rows", to))?;
+        if copied == bytes {
+            Ok(copy)
+        } else {
+            Err(Error::corrupt(&from.display().to_string(), "file became shorter while being read"))
         }
     }
 
@@ -151,15 +174,7 @@ impl Commit<'_> {
         if self.length(&path)?.is_none_or(|bytes| bytes < open.len) {
             return Err(Error::corrupt(&open.file.staged, "open file is gone or shorter than the checkpoint says"));
         }
-        (self.step)()?;
-        remove_if_there(self.disk, whole)?;
-        (self.step)()?;
-        let staged = self.disk.open(&path).map_err(Error::io("open file", &path))?;
-        let mut copy = self.disk.create_new(whole).map_err(Error::io("create file", whole))?;
-        let copied = io::copy(&mut staged.take(open.len), &mut copy).map_err(Error::io("copy rows", whole))?;
-        if copied != open.len {
-            return Err(Error::corrupt(&open.file.staged, "open file became shorter while being read"));
-        }
+        let mut copy = self.copy(&path, open.len, whole)?;
         failpoint::reach("open-file-copied");
         (self.step)()?;
         if let Some(footer) = &open.footer {
@@ -211,6 +226,7 @@ pub fn sweep(disk: &dyn Disk, root: &Path, run: &str, generation: u64, keep: &Ha
 /// dashes.
 fn run_of(path: &Path) -> Option<(&str, u64)> {
     let name = path.file_name()?.to_str()?.strip_suffix(STAGED_SUFFIX)?;
+    let name = name.strip_suffix(".copy").unwrap_or(name);
     let name = name.strip_suffix(WHOLE).unwrap_or(name);
     let stem = name.strip_suffix(".parquet").or_else(|| name.strip_suffix(".csv"))?;
     let mut parts = stem.strip_prefix("part-")?.rsplitn(4, '-');

@@ -92,10 +92,14 @@ impl LocalStore {
     /// work. Gives the checkpoint to recover from, without the files that were recovered already; `None` before the first.
     ///
     /// # Errors
-    /// As [`latest`](Self::latest) and [`publish`](Self::publish).
+    /// As [`latest`](Self::latest) and [`publish`](Self::publish); [`Error::Corrupt`] also where a segment is missing or
+    /// cut short. Nothing is published then.
     pub fn take_over(&self) -> Result<Option<Manifest>, Error> {
         loop {
             let Some(mut manifest) = self.latest()? else { return Ok(None) };
+            for segment in &manifest.segments {
+                look_at(self.disk.as_ref(), &self.segment_path(segment)?, segment.bytes)?;
+            }
             // What has its final name is the readers' since, who may have moved it.
             if self.is_noted(&Name::Recovered(manifest.checkpoint))? {
                 manifest.files = serde_json::Value::Array(Vec::new());
@@ -349,13 +353,19 @@ fn read_manifest(disk: &dyn Disk, path: &Path) -> Result<Manifest, Error> {
     Manifest::decode(path, &bytes)
 }
 
-/// Reads a file that must have a certain size.
-fn read_whole(disk: &dyn Disk, path: &Path, bytes: u64) -> Result<Vec<u8>, Error> {
-    match disk.length(path).map_err(Error::io("read", path))? {
+/// Refuses a file that is missing or not of this size.
+fn look_at(disk: &dyn Disk, path: &Path, bytes: u64) -> Result<(), Error> {
+    match disk.length(path).map_err(Error::io("look at", path))? {
         None => Err(Error::corrupt(path, "it is missing")),
         Some(length) if length != bytes => Err(Error::corrupt(path, format!("it has {length} bytes, not {bytes}"))),
-        Some(_) => disk.read(path).map_err(Error::io("read", path)),
+        Some(_) => Ok(()),
     }
+}
+
+/// Reads a file that must have a certain size.
+fn read_whole(disk: &dyn Disk, path: &Path, bytes: u64) -> Result<Vec<u8>, Error> {
+    look_at(disk, path, bytes)?;
+    disk.read(path).map_err(Error::io("read", path))
 }
 
 /// The highest generation that a folder knows of; 0 for none.

@@ -14,14 +14,18 @@ use std::time::{Duration, Instant};
 use wasmill::checkpointer::{Checkpointer, Identity, WholeCut};
 use wasmill::disk::{Disk, make_durable_folder};
 use wasmill::recovery::{Beginning, recover_files};
-use wasmill::sink::{FileNaming, Format, OutputSpec, Roll, Writers};
+use wasmill::sink::{self, FileNaming, Format, OutputSpec, Roll, Writers};
 use wasmill::store::LocalStore;
 
 /// How many of a disk's ways to forget are looked at.
 const WAYS: u64 = 40;
 
 fn platter(seed: u64) -> Arc<Platter> {
-    Platter::new(Kind { links: true, locks: true }, Random::new(seed), Box::new(|_| {}))
+    platter_of(Kind { links: true, locks: true }, seed)
+}
+
+fn platter_of(kind: Kind, seed: u64) -> Arc<Platter> {
+    Platter::new(kind, Random::new(seed), Box::new(|_| {}))
 }
 
 fn process(platter: &Arc<Platter>) -> SimDisk {
@@ -88,6 +92,23 @@ fn a_committed_file_survives_a_power_loss_with_all_folders_on_the_way_to_it() {
         let disk = process(&platter);
         checkpoint(&mut attempt(&disk), true);
         disk.die(Death::PowerLoss);
+        assert_eq!(visible(&platter).len(), 1, "way {seed}");
+    }
+}
+
+#[test]
+fn a_file_survives_a_power_loss_amid_its_commit_where_there_are_no_hard_links() {
+    for seed in 0..10 * WAYS {
+        let platter = platter_of(Kind { links: false, locks: true }, seed);
+        let first = process(&platter);
+        let (_, mut writers) = attempt(&first);
+        let files = writers.cut(Instant::now(), true).unwrap();
+        sink::sync(&first, Path::new(OUTPUT), &files).unwrap();
+        let end = Some((seed as usize % 12, Death::PowerLoss));
+        let doomed = SimDisk::new(&platter, &Arc::new(Turns::new(1)), 0, Random::new(0), end);
+        // It ends somewhere on the way, or does not.
+        let _ = sink::commit(&doomed, Path::new(OUTPUT), &files.finished);
+        sink::commit(&process(&platter), Path::new(OUTPUT), &files.finished).unwrap();
         assert_eq!(visible(&platter).len(), 1, "way {seed}");
     }
 }
