@@ -1,5 +1,4 @@
 //! The page of guarantees names tests that exist.
-#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use std::path::Path;
 
