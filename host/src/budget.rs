@@ -1,6 +1,7 @@
 //! The state budget: how much memory open state may take, and what is said when that is not enough.
 
-use crate::driver::{Failure, Standing, lock};
+use crate::failure::Failure;
+use crate::shared::{Standing, lock};
 use anyhow::anyhow;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -9,8 +9,8 @@
 
 use crate::accounting::Totals;
 use crate::disk::Disk;
-use crate::driver::Failure;
 use crate::failpoint;
+use crate::failure::Failure;
 use crate::mutation::{self, Mutation};
 use crate::sink::{self, SinkCut};
 use crate::store::{FORMAT, LocalStore, Manifest, PartitionState, SegmentRef};

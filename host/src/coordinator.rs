@@ -5,10 +5,11 @@
 use crate::accounting::Totals;
 use crate::checkpointer::{Checkpointer, Made, WholeCut};
 use crate::clock;
-use crate::driver::{Command, Failure, Report, Shared, lock};
 use crate::failpoint;
+use crate::failure::Failure;
 use crate::faults::Faults;
 use crate::kafka::Waker;
+use crate::shared::{Command, Report, Shared, lock};
 use crate::sink::SinkCut;
 use anyhow::anyhow;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};

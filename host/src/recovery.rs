@@ -5,8 +5,8 @@
 use crate::accounting::Totals;
 use crate::checkpointer::{Checkpointer, Identity};
 use crate::disk::Disk;
-use crate::driver::Failure;
 use crate::failpoint;
+use crate::failure::Failure;
 use crate::mutation::{self, Mutation};
 use crate::sink::{self, OpenFile, StagedFile};
 use crate::store::{self, LocalStore, Manifest};

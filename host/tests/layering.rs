@@ -13,7 +13,7 @@ const ROOMS: [&str; 8] = ["admin", "capsule", "config", "kafka", "plugin", "sink
 const FLOORS: [&[&str]; 5] = [
     &["clock", "disk", "failpoint"],
     &["accounting", "assembly", "tap", "faults", "generate"],
-    &["budget", "driver", "checkpointer", "recovery", "coordinator"],
+    &["failure", "shared", "budget", "checkpointer", "recovery", "driver", "coordinator"],
     &["run", "observer"],
     &["cli", "commands"],
 ];

@@ -16,7 +16,7 @@ use std::time::Duration;
 use wasmill::checkpointer::{Checkpointer, WholeCut};
 use wasmill::coordinator::worker_of;
 use wasmill::disk::Disk;
-use wasmill::driver::Failure;
+use wasmill::failure::Failure;
 use wasmill::recovery::{Beginning, recover_files, take_over};
 use wasmill::sink::{FileNaming, SinkCut, Writers, dead_letter_batch};
 use wasmill::store::LocalStore;
