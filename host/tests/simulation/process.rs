@@ -22,6 +22,7 @@ use wasmill::sink::{FileNaming, SinkCut, Writers, dead_letter_batch};
 use wasmill::store::LocalStore;
 use wasmill_pipeline::checkpoint::Cut;
 use wasmill_pipeline::error::Class;
+use wasmill_pipeline::fault::{FaultRules, Treatment};
 use wasmill_pipeline::pipeline::{Pipeline, Written};
 use wasmill_pipeline::plugin::Aggregate;
 use wasmill_pipeline::testing::{TestParser, raw_batch};
@@ -184,6 +185,9 @@ impl<'w> Process<'w> {
         for number in 0..workers {
             let aggregates = plan.aggregates.iter().map(aggregate).collect();
             let mut machine = Worker::new(plan.clone(), number, Box::new(TestParser::default()), aggregates);
+            // However much poison chance puts into a topic, it is not given up.
+            let rules = FaultRules { breaker: 1.0, ..FaultRules::default() };
+            machine.treat(Treatment { parser: rules, ..Treatment::default() });
             for (&partition, &(offset, watermark)) in &beginning.partitions {
                 if worker_of(partition, workers) == number {
                     machine.assign(partition, offset, watermark);
