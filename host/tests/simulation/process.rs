@@ -483,14 +483,21 @@ impl Attempt<'_, '_> {
         }
     }
 
-    /// A reader takes a file that the newest checkpoint left to readers.
+    /// A reader takes a file that a checkpoint has left to readers: with its commit, or with a recovery from it.
     fn take_files(&mut self) {
         let world = self.process.world;
         let names = world.platter.files(Path::new(CHECKPOINTS));
-        let noted = |number: u64| names.iter().any(|(path, _)| path.ends_with(format!("committed-{number}")));
-        let known = world.log().checkpoints();
-        let theirs: Vec<_> =
-            known.into_iter().filter(|(number, _)| noted(*number)).flat_map(|(_, files)| files).collect();
+        let noted = |what: &str, number: u64| names.iter().any(|(path, _)| path.ends_with(format!("{what}-{number}")));
+        let mut theirs = Vec::new();
+        for (number, files) in world.log().checkpoints() {
+            let recovered = noted("recovered", number);
+            if recovered || noted("committed", number) {
+                theirs.extend(files.finished);
+            }
+            if recovered {
+                theirs.extend(files.open);
+            }
+        }
         let Some(path) = self.random().pick(&theirs).cloned() else { return };
         if let Some(bytes) = world.platter.take(&path) {
             world.tell(format_args!("a reader takes {}", path.display()));

@@ -76,7 +76,7 @@ pub(crate) struct Log {
 #[derive(Default)]
 struct Known {
     /// The output files of each manifest that exists.
-    checkpoints: BTreeMap<u64, BTreeSet<PathBuf>>,
+    checkpoints: BTreeMap<u64, Files>,
     /// Files that readers see although no checkpoint has them.
     violations: Vec<String>,
     /// All that was done, as one number.
@@ -107,7 +107,7 @@ impl Log {
     }
 
     /// The checkpoints that exist or existed, and the files of each.
-    pub(crate) fn checkpoints(&self) -> BTreeMap<u64, BTreeSet<PathBuf>> {
+    pub(crate) fn checkpoints(&self) -> BTreeMap<u64, Files> {
         self.seen.lock().expect("the log does not panic").checkpoints.clone()
     }
 
@@ -119,7 +119,7 @@ impl Log {
                 known.digest =
                     known.digest.rotate_left(5) ^ wasmill_pipeline::key::hash(path.as_os_str().as_encoded_bytes());
                 if let Some(number) = checkpoint_of(path) {
-                    known.checkpoints.entry(number).or_default().extend(files_of(bytes));
+                    known.checkpoints.entry(number).or_default().add(bytes);
                 }
                 known.check(path);
             }
@@ -138,7 +138,10 @@ impl Known {
     fn check(&mut self, path: &Path) {
         let visible = path.starts_with(OUTPUT) && !path.starts_with(format!("{OUTPUT}/_staging"));
         let a_file = path.extension().is_some();
-        if visible && a_file && !self.checkpoints.values().any(|files| files.contains(path)) {
+        if visible
+            && a_file
+            && !self.checkpoints.values().any(|files| files.finished.contains(path) || files.open.contains(path))
+        {
             self.violations.push(format!("a reader sees {}, which is of no checkpoint", path.display()));
         }
     }
@@ -150,13 +153,24 @@ fn checkpoint_of(path: &Path) -> Option<u64> {
     name.strip_prefix("manifest-")?.strip_suffix(".json")?.parse().ok()
 }
 
-/// The output files that a manifest names; none where its bytes are torn.
-fn files_of(manifest: &[u8]) -> Vec<PathBuf> {
-    let Ok(value) = serde_json::from_slice::<serde_json::Value>(manifest) else { return Vec::new() };
-    let list = |name: &str| value["manifest"][name].as_array().cloned().unwrap_or_default();
-    let finished = list("files").into_iter();
-    let open = list("open_files").into_iter().map(|open| open["file"].clone());
-    finished.chain(open).filter_map(|file| Some(Path::new(OUTPUT).join(file["path"].as_str()?))).collect()
+/// The output files of a checkpoint.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Files {
+    /// Those that its commit names.
+    pub(crate) finished: BTreeSet<PathBuf>,
+    /// Those that a recovery from it names.
+    pub(crate) open: BTreeSet<PathBuf>,
+}
+
+impl Files {
+    /// Adds those of a manifest.
+    fn add(&mut self, manifest: &[u8]) {
+        let Ok(value) = serde_json::from_slice::<serde_json::Value>(manifest) else { return };
+        let list = |name: &str| value["manifest"][name].as_array().cloned().unwrap_or_default().into_iter();
+        let path = |file: &serde_json::Value| Some(Path::new(OUTPUT).join(file["path"].as_str()?));
+        self.finished.extend(list("files").filter_map(|file| path(&file)));
+        self.open.extend(list("open_files").filter_map(|open| path(&open["file"])));
+    }
 }
 
 impl World {
