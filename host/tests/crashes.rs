@@ -12,7 +12,7 @@ mod kafka_support;
 mod support;
 
 use kafka_support::RealKafka;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -165,19 +165,21 @@ fn kills_between_any_two_effects_and_at_random_times_lose_nothing_and_repeat_not
     let kills = std::env::var("KILLS").ok().map(|kills| kills.parse().unwrap());
     let mut moments = moments(kills, &mut random);
     let all: BTreeSet<String> = moments.iter().map(named).collect();
-    let (mut survived, mut count, mut jobs, mut in_vain) = (BTreeSet::new(), 0, 1, 0);
+    let (mut survived, mut in_vain) = (BTreeSet::new(), BTreeMap::<String, u32>::new());
+    let (mut count, mut jobs) = (0, 1);
     let mut job = in_small_steps(&broker.bootstrap());
     while let Some(moment) = moments.pop_front() {
         let (before, started) = (job.checkpoint(), Instant::now());
         let outcome = kill(&job, &moment, &mut random);
         let (after, seconds) = (job.checkpoint(), started.elapsed().as_secs_f64());
         if outcome == Outcome::Killed {
-            (count, in_vain) = (count + 1, 0);
+            count += 1;
             println!("{seconds:6.2} s, kill {count}, checkpoint {before} to {after}: {moment:?}");
             survived.insert(named(&moment));
         } else {
-            in_vain += 1;
-            assert!(in_vain < 5, "no process comes to {moment:?}");
+            let tries = in_vain.entry(named(&moment)).or_default();
+            *tries += 1;
+            assert!(*tries < 25, "no process comes to {moment:?}");
             moments.push_front(moment);
         }
         match outcome {
