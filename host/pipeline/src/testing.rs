@@ -6,7 +6,7 @@ use crate::plugin::{
     ParserDescription, Reject, timestamp_type,
 };
 use crate::record::RawBatch;
-use crate::spec::{AggregateSpec, TimeSpec, Window};
+use crate::spec::{AggregateSpec, PipelineSpec, TimeSpec, Window};
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use arrow_array::{ArrayRef, BinaryArray, Int64Array, StringArray, TimestampMicrosecondArray};
@@ -280,6 +280,24 @@ impl Aggregate for Touchy {
     fn renew(&mut self) -> Result<(), Fault> {
         self.trapped = false;
         self.inner.renew()
+    }
+}
+
+/// Windows of all kinds; all times are multiples of 5, so that limits are met exactly.
+pub fn spec_of_all_windows() -> PipelineSpec {
+    let aggregate = |name: &str, window, allowed_lateness_us| AggregateSpec {
+        name: name.into(),
+        window,
+        keys: vec!["user".into()],
+        allowed_lateness_us,
+    };
+    PipelineSpec {
+        time: TimeSpec { watermark_delay_us: 10, idle_timeout_us: None, max_ahead_us: Some(200) },
+        aggregates: vec![
+            aggregate("tumbling", Window::Tumbling { size_us: 30, offset_us: 5 }, 0),
+            aggregate("sliding", Window::Sliding { size_us: 40, slide_us: 10, offset_us: 0 }, 5),
+            aggregate("sessions", Window::Session { gap_us: 15 }, 0),
+        ],
     }
 }
 

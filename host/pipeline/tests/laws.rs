@@ -15,39 +15,22 @@ use wasmill_pipeline::fault::{Cause, FaultRules, PluginFailure, Service, Treatme
 use wasmill_pipeline::pipeline::{Pipeline, Written};
 use wasmill_pipeline::plan::Plan;
 use wasmill_pipeline::plugin::{Aggregate, Parser};
-use wasmill_pipeline::spec::{AggregateSpec, PipelineSpec, TimeSpec, Window};
 use wasmill_pipeline::state::delta::{GroupEntry, GroupId, StateDelta};
 use wasmill_pipeline::testing::{
     CountAndSum, Expected, POISON, Row, TestParser, TestRecord, Touchy, expected, expected_of_touchy, raw_batch,
+    spec_of_all_windows,
 };
 use wasmill_pipeline::time::watermark::Watermarks;
 use wasmill_pipeline::worker::{Effect, Worker};
 
 type Topic = Vec<Vec<(TestRecord, i64)>>;
 
-fn spec() -> PipelineSpec {
-    let aggregate = |name: &str, window, allowed_lateness_us| AggregateSpec {
-        name: name.into(),
-        window,
-        keys: vec!["user".into()],
-        allowed_lateness_us,
-    };
-    PipelineSpec {
-        time: TimeSpec { watermark_delay_us: 10, idle_timeout_us: None, max_ahead_us: Some(200) },
-        aggregates: vec![
-            aggregate("tumbling", Window::Tumbling { size_us: 30, offset_us: 5 }, 0),
-            aggregate("sliding", Window::Sliding { size_us: 40, slide_us: 10, offset_us: 0 }, 5),
-            aggregate("sessions", Window::Session { gap_us: 15 }, 0),
-        ],
-    }
-}
-
 /// Which of the aggregates trap on poison.
 #[derive(Clone, Copy)]
 struct IsTouchy([bool; 3]);
 
 fn build(workers: usize, touchy: IsTouchy, treatment: &Treatment) -> Vec<Worker> {
-    let (spec, parser) = (spec(), TestParser::default());
+    let (spec, parser) = (spec_of_all_windows(), TestParser::default());
     let descriptions: Vec<_> = spec.aggregates.iter().map(|_| CountAndSum::default().description().clone()).collect();
     let plan = Arc::new(Plan::new(&spec, "events", parser.description(), &descriptions, workers).unwrap());
     let aggregate = |touchy| -> Box<dyn Aggregate> {
@@ -386,7 +369,7 @@ proptest! {
         workers in 1usize..4,
         steps in prop::collection::vec(step(), 0..120),
     ) {
-        let spec = spec();
+        let spec = spec_of_all_windows();
         let expected = expected(&topic, &spec.time, &spec.aggregates);
         prop_assert_eq!(collect(run(&topic, workers, &steps)), expected);
     }
@@ -398,7 +381,7 @@ proptest! {
         steps in prop::collection::vec(step(), 0..120),
         touchy in prop::array::uniform3(any::<bool>()),
     ) {
-        let spec = spec();
+        let spec = spec_of_all_windows();
         let mut expected = expected(&topic, &spec.time, &spec.aggregates);
         let mut expected_aside = [const { Vec::new() }; 3];
         for (index, aggregate) in spec.aggregates.iter().enumerate().filter(|&(index, _)| touchy[index]) {

@@ -10,8 +10,8 @@ use wasmill::checkpointer::Identity;
 use wasmill::sink::{Format, OutputSpec, Roll, dead_letter_schema};
 use wasmill_pipeline::plan::Plan;
 use wasmill_pipeline::plugin::{Aggregate, Parser};
-use wasmill_pipeline::spec::{AggregateSpec, PipelineSpec, TimeSpec, Window};
-use wasmill_pipeline::testing::{CountAndSum, TestParser, TestRecord};
+use wasmill_pipeline::spec::PipelineSpec;
+use wasmill_pipeline::testing::{CountAndSum, TestParser, TestRecord, spec_of_all_windows};
 
 /// Where outputs go.
 pub(crate) const OUTPUT: &str = "/data/output";
@@ -190,7 +190,7 @@ impl World {
         let kind = Kind { links: random.percent(85) || processes > 1, locks: processes == 1 || random.percent(50) };
         rules.locks = kind.locks;
         let topic = topic(&mut random);
-        let spec = spec();
+        let spec = spec_of_all_windows();
         let roll = Roll {
             max_rows: [3, 20, 1_000][random.below(3)],
             max_bytes: [600, 1 << 30][random.below(2)],
@@ -246,24 +246,6 @@ impl World {
             aggregates: self.spec.aggregates.iter().map(|aggregate| aggregate.name.clone()).collect(),
             plugins: BTreeMap::new(),
         }
-    }
-}
-
-/// Windows of all kinds; all times are multiples of 5, so that limits are met exactly.
-fn spec() -> PipelineSpec {
-    let aggregate = |name: &str, window, allowed_lateness_us| AggregateSpec {
-        name: name.into(),
-        window,
-        keys: vec!["user".into()],
-        allowed_lateness_us,
-    };
-    PipelineSpec {
-        time: TimeSpec { watermark_delay_us: 10, idle_timeout_us: None, max_ahead_us: Some(200) },
-        aggregates: vec![
-            aggregate("tumbling", Window::Tumbling { size_us: 30, offset_us: 5 }, 0),
-            aggregate("sliding", Window::Sliding { size_us: 40, slide_us: 10, offset_us: 0 }, 5),
-            aggregate("sessions", Window::Session { gap_us: 15 }, 0),
-        ],
     }
 }
 
