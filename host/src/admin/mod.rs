@@ -4,6 +4,7 @@
 //! `/api/v1/status` is a [`Status`], and `/` shows it.
 
 pub mod client;
+pub mod control;
 mod guard;
 mod metrics;
 mod server;

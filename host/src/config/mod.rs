@@ -67,6 +67,8 @@ pub struct Config {
     pub faults: FaultRules,
     /// What is kept of each fault.
     pub capsules: Capsules,
+    /// How plugins are replaced.
+    pub swap: Swap,
     /// Where compiled plugins are kept; `None` = the host's choice.
     pub cache_path: Option<PathBuf>,
     /// Where the web page, the API and the metrics listen; `None` = nowhere.
@@ -75,6 +77,38 @@ pub struct Config {
     pub log_level: String,
     /// What makes records; `None` = the file has no generator.
     pub generator: Option<Generator>,
+}
+
+/// How plugins are replaced in a running pipeline.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Swap {
+    /// Whether a changed plugin file is swapped in.
+    pub watch: bool,
+    /// How many checkpoints a swap can be taken back; 0 = not at all, and nothing is delayed.
+    pub probation: u64,
+    /// What becomes of the state; `None` = migrate where the versions allow it, else pin.
+    pub policy: Option<SwapPolicy>,
+    /// How many times slower per row a new version may be on probation; `None` = any number of times.
+    pub most_time: Option<f64>,
+    /// How many times more memory it may take; `None` = any number of times.
+    pub most_memory: Option<f64>,
+}
+
+impl Default for Swap {
+    fn default() -> Self {
+        Self { watch: true, probation: 2, policy: None, most_time: Some(10.0), most_memory: Some(10.0) }
+    }
+}
+
+/// What becomes of an aggregate's open state at a swap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SwapPolicy {
+    /// The new version reads the old one's state.
+    Migrate,
+    /// Open windows end on the old version, later ones begin on the new.
+    Pin,
+    /// It is dropped.
+    Fresh,
 }
 
 /// Where records come from.

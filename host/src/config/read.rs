@@ -13,7 +13,7 @@ use super::tree::{Node, Value};
 use super::value::{self, Read, one_of};
 use super::{
     Acks, Aggregate, Capsules, Checkpoint, Compression, Config, Format, GenerateConfig, Generator, Limits, OnDataLoss,
-    Output, PartitionBy, Plugin, Roll, Source, Start, format_duration,
+    Output, PartitionBy, Plugin, Roll, Source, Start, Swap, format_duration,
 };
 
 /// A row is copied into each sliding window it is in: more than this is a mistake in the units.
@@ -91,6 +91,7 @@ pub(super) fn pipeline(root: &mut Section<'_>, loader: &Loader<'_>) -> Config {
         limits: limits(root),
         faults,
         capsules,
+        swap: Swap::default(),
         cache_path: cache_path(root),
         listen,
         log_level: log_level(root),
