@@ -2,8 +2,9 @@
 
 use crate::capsule::{self, Capsules};
 use crate::config::{Config, Format, Output, PartitionBy, Roll};
-use crate::plugin::{Component, Limits, Runtime, World};
+use crate::plugin::{self, Component, Limits, Runtime, World};
 use crate::sink;
+use crate::store::{Beside, BesideRole};
 use anyhow::Context;
 use arrow_schema::SchemaRef;
 use std::collections::BTreeMap;
@@ -11,11 +12,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use wasmill_pipeline::error::Error;
-use wasmill_pipeline::plan::Plan;
+use wasmill_pipeline::plan::{self, Plan};
 use wasmill_pipeline::plugin::{Aggregate, AggregateDescription, Field, Parser};
 use wasmill_pipeline::spec::Window;
+use wasmill_pipeline::version::{ALL_KEYS, Role};
 
 /// The parts of a pipeline, ready to run.
+#[derive(Clone)]
 pub struct Assembly {
     /// How they fit together.
     pub plan: Arc<Plan>,
@@ -23,15 +26,91 @@ pub struct Assembly {
     pub outputs: Arc<Outputs>,
     /// All outputs' folders, schemas and formats.
     pub output_specs: Arc<[sink::OutputSpec]>,
-    /// The parser.
-    pub parser: Component,
-    /// The aggregates, in the order of the pipeline file.
-    pub aggregates: Vec<Component>,
+    /// The plugins.
+    pub versions: Versions,
     /// What keeps the plugins' faults.
     pub capsules: Arc<Capsules>,
-    configs: Vec<String>,
-    parser_config: String,
+    config: Arc<Config>,
+    workers: usize,
     wanted: Option<Vec<String>>,
+}
+
+/// The plugins of a pipeline.
+#[derive(Clone)]
+pub struct Versions {
+    /// The parser.
+    pub parser: Component,
+    /// The aggregates in force, in the order of the pipeline file.
+    pub aggregates: Vec<Component>,
+    /// Versions beside these.
+    pub beside: Vec<BesideVersion>,
+}
+
+/// A version that runs beside the one in force.
+#[derive(Clone)]
+pub struct BesideVersion {
+    /// Of which aggregate, by its place.
+    pub of: usize,
+    /// What it is for.
+    pub role: BesideRole,
+    /// The plugin.
+    pub component: Component,
+}
+
+impl Versions {
+    /// Digest of each plugin in force, by its name.
+    pub fn digests(&self) -> BTreeMap<String, String> {
+        let all = std::iter::once(&self.parser).chain(&self.aggregates);
+        all.map(|component| (component.name().to_owned(), component.digest().to_owned())).collect()
+    }
+
+    /// The versions beside these, as a checkpoint names them.
+    pub fn beside(&self) -> Vec<Beside> {
+        let beside = |version: &BesideVersion| Beside {
+            aggregate: self.aggregates[version.of].name().to_owned(),
+            digest: version.component.digest().to_owned(),
+            role: version.role.clone(),
+        };
+        self.beside.iter().map(beside).collect()
+    }
+
+    /// The one that is retiring from an aggregate.
+    pub fn retiring(&self, aggregate: usize) -> Option<&BesideVersion> {
+        self.beside.iter().find(|beside| beside.of == aggregate && beside.is_retiring())
+    }
+
+    /// An aggregate's shadow.
+    pub fn shadow(&self, aggregate: usize) -> Option<&BesideVersion> {
+        self.beside.iter().find(|beside| beside.of == aggregate && beside.is_shadow())
+    }
+
+    /// The component of each entry of the plan.
+    fn entries(&self) -> impl Iterator<Item = &Component> {
+        self.aggregates.iter().chain(self.beside.iter().map(|beside| &beside.component))
+    }
+}
+
+impl BesideVersion {
+    /// Whether it ends what it began.
+    pub fn is_retiring(&self) -> bool {
+        matches!(self.role, BesideRole::Retiring { .. })
+    }
+
+    /// Whether it is compared, and not written.
+    pub fn is_shadow(&self) -> bool {
+        matches!(self.role, BesideRole::Shadow { .. })
+    }
+
+    fn plan(&self, description: AggregateDescription) -> plan::Beside {
+        let (role, tolerance) = match &self.role {
+            BesideRole::Retiring { .. } => (Role::Retiring, BTreeMap::new()),
+            BesideRole::Shadow { key_sample, tolerance, .. } => {
+                let keys = (key_sample.clamp(0.0, 1.0) * ALL_KEYS as f64) as u64;
+                (Role::Shadow { keys }, tolerance.clone())
+            }
+        };
+        plan::Beside { of: self.of, role, description, tolerance }
+    }
 }
 
 /// One worker's plugins.
@@ -49,21 +128,28 @@ pub struct Outputs {
     pub topic: String,
     /// The digest of the parser, as it stands in dead letters.
     pub parser_digest: String,
-    /// The digests of the aggregates.
+    /// The digests of the aggregates, by their places in the plan.
     pub digests: Vec<String>,
-    /// The aggregates' names.
+    /// The names of the aggregates, by their places in the plan: those in force first.
     pub names: Vec<String>,
+    /// How many are in force.
+    pub in_force: usize,
     /// The events, unless they are not written.
     pub raw: Option<usize>,
     /// The dead letters.
     pub dead_letters: usize,
-    /// Each aggregate's rows.
-    pub aggregates: Vec<usize>,
-    /// Each aggregate's late rows.
+    /// The rows of each place in the plan; `None` = they are not written.
+    pub aggregates: Vec<Option<usize>>,
+    /// The late rows of each aggregate in force.
     pub late: Vec<usize>,
 }
 
 impl Outputs {
+    /// The names of the aggregates in force.
+    pub fn in_force(&self) -> &[String] {
+        &self.names[..self.in_force]
+    }
+
     /// The digest of an aggregate's plugin; `None` = of the parser's.
     pub fn digest(&self, aggregate: Option<usize>) -> &str {
         aggregate.map_or(&self.parser_digest, |index| &self.digests[index])
@@ -130,43 +216,80 @@ impl Assembly {
         let parser = load("parser", &config.parser, World::Parser);
         let aggregates: Vec<Option<Component>> =
             config.aggregates.iter().map(|a| load(&a.spec.name, &a.plugin, World::Aggregate)).collect();
-        let parser_config = config.parser.config_json();
-        let configs: Vec<String> = config.aggregates.iter().map(|a| a.plugin.config_json()).collect();
-        let topic = &config.source.topic;
-        let full = parser.as_ref().and_then(|parser| {
-            parser.parser(&parser_config, topic, None).map_err(|error| mistakes.push(chain(&error))).ok()
-        });
-        let mut descriptions = Vec::new();
-        for (component, json) in aggregates.iter().zip(&configs) {
-            if let Some(component) = component {
-                match component.aggregate(json) {
-                    Ok(instance) => descriptions.push(instance.description().clone()),
-                    Err(error) => mistakes.push(chain(&error)),
-                }
+        let aggregates: Option<Vec<Component>> = aggregates.into_iter().collect();
+        match (parser, aggregates) {
+            (Some(parser), Some(aggregates)) => {
+                let versions = Versions { parser, aggregates, beside: Vec::new() };
+                Self::fit(&Arc::new(config.clone()), versions, workers, None)
             }
+            _ => Err(mistakes),
         }
-        let (Some(parser), Some(full), true) = (parser, full, mistakes.is_empty()) else { return Err(mistakes) };
+    }
+
+    /// The same pipeline with other plugins.
+    ///
+    /// # Errors
+    /// Every mistake, a sentence each.
+    pub fn with(&self, versions: Versions) -> Result<Self, Vec<String>> {
+        Self::fit(&self.config, versions, self.workers, Some(&self.capsules))
+    }
+
+    fn fit(
+        config: &Arc<Config>,
+        versions: Versions,
+        workers: usize,
+        before: Option<&Capsules>,
+    ) -> Result<Self, Vec<String>> {
+        let mut mistakes = Vec::new();
+        let topic = &config.source.topic;
+        let parser_config = config.parser.config_json();
+        let full = versions.parser.parser(&parser_config, topic, None);
+        let full = full.map_err(|error| mistakes.push(chain(&error))).ok();
+        let mut describe = |of: usize, component: &Component| {
+            let instance = component.aggregate(&config.aggregates[of].plugin.config_json());
+            let description = instance.map(|instance| instance.description().clone());
+            description.map_err(|error| mistakes.push(chain(&error))).ok()
+        };
+        let descriptions: Vec<Option<AggregateDescription>> =
+            versions.aggregates.iter().enumerate().map(|(of, component)| describe(of, component)).collect();
+        let beside: Vec<Option<plan::Beside>> = versions
+            .beside
+            .iter()
+            .map(|version| Some(version.plan(describe(version.of, &version.component)?)))
+            .collect();
+        let descriptions: Option<Vec<AggregateDescription>> = descriptions.into_iter().collect();
+        let beside: Option<Vec<plan::Beside>> = beside.into_iter().collect();
+        let (Some(full), Some(descriptions), Some(beside)) = (full, descriptions, beside) else { return Err(mistakes) };
         let spec = config.spec();
-        let full_plan = Plan::new(&spec, topic, full.description(), &descriptions, workers).map_err(sentences)?;
+        let plan = |parser: &dyn Parser| {
+            Plan::with(&spec, topic, parser.description(), &descriptions, &beside, workers).map_err(sentences)
+        };
+        let full_plan = plan(full.as_ref())?;
         let wanted = config.raw.is_none().then(|| used_columns(&full_plan));
         let names: Option<Vec<&str>> = wanted.as_ref().map(|names| names.iter().map(String::as_str).collect());
-        let projected = parser.parser(&parser_config, topic, names.as_deref()).map_err(|error| vec![chain(&error)])?;
-        let plan = Plan::new(&spec, topic, projected.description(), &descriptions, workers).map_err(sentences)?;
-        let aggregates: Vec<Component> = aggregates.into_iter().flatten().collect();
-        let (outputs, output_specs) = lay_out(config, &plan, parser.digest(), &aggregates);
-        let mut guests = vec![guest(&parser, &parser_config, wanted.clone(), None)];
-        let described = aggregates.iter().zip(&configs).zip(&descriptions);
-        guests
-            .extend(described.map(|((component, json), description)| guest(component, json, None, Some(description))));
+        let projected = versions.parser.parser(&parser_config, topic, names.as_deref());
+        let mut plan = plan(projected.map_err(|error| vec![chain(&error)])?.as_ref())?;
+        for version in &versions.beside {
+            match version.role {
+                BesideRole::Retiring { before_us } => plan.pin(version.of, before_us),
+                BesideRole::Shadow { from_us, .. } => plan.observe(version.of, from_us),
+            }
+        }
+        let (outputs, output_specs) = lay_out(config, &plan, &versions);
+        let mut guests = vec![guest(&versions.parser, &parser_config, wanted.clone(), None)];
+        let described = descriptions.iter().chain(beside.iter().map(|beside| &beside.description));
+        for ((plan, component), description) in plan.aggregates.iter().zip(versions.entries()).zip(described) {
+            let json = config.aggregates[plan.of].plugin.config_json();
+            guests.push(guest(component, &json, None, Some(description)));
+        }
         Ok(Self {
             plan: Arc::new(plan),
             outputs: Arc::new(outputs),
             output_specs: output_specs.into(),
-            parser,
-            aggregates,
-            capsules: Arc::new(capsules(config, guests)),
-            configs,
-            parser_config,
+            capsules: Arc::new(before.map_or_else(|| capsules(config, guests.clone()), |before| before.with(guests.clone()))),
+            versions,
+            config: config.clone(),
+            workers,
             wanted,
         })
     }
@@ -175,17 +298,39 @@ impl Assembly {
     ///
     /// # Errors
     /// What `init` says.
-    pub fn instances(&self) -> Result<Instances, crate::plugin::Error> {
-        let wanted: Option<Vec<&str>> = self.wanted.as_ref().map(|names| names.iter().map(String::as_str).collect());
-        let parser = self.parser.parser(&self.parser_config, &self.plan.topic, wanted.as_deref())?;
-        let aggregates = self.aggregates.iter().zip(&self.configs).map(|(component, json)| component.aggregate(json));
-        Ok(Instances { parser, aggregates: aggregates.collect::<Result<_, _>>()? })
+    pub fn instances(&self) -> Result<Instances, plugin::Error> {
+        let aggregates = (0..self.plan.aggregates.len()).map(|index| self.aggregate(index));
+        Ok(Instances { parser: self.parser()?, aggregates: aggregates.collect::<Result<_, _>>()? })
     }
 
-    /// Digest of each plugin, by its name.
-    pub fn digests(&self) -> BTreeMap<String, String> {
-        let all = std::iter::once(&self.parser).chain(&self.aggregates);
-        all.map(|component| (component.name().to_owned(), component.digest().to_owned())).collect()
+    /// A new instance of the parser.
+    ///
+    /// # Errors
+    /// What `init` says.
+    pub fn parser(&self) -> Result<Box<dyn Parser>, plugin::Error> {
+        let wanted: Option<Vec<&str>> = self.wanted.as_ref().map(|names| names.iter().map(String::as_str).collect());
+        self.versions.parser.parser(&self.config.parser.config_json(), &self.plan.topic, wanted.as_deref())
+    }
+
+    /// A new instance of what is at this place in the plan.
+    ///
+    /// # Errors
+    /// What `init` says.
+    pub fn aggregate(&self, index: usize) -> Result<Box<dyn Aggregate>, plugin::Error> {
+        let json = self.config.aggregates[self.plan.aggregates[index].of].plugin.config_json();
+        let component = self.versions.entries().nth(index);
+        component.expect("each entry of the plan has a component").aggregate(&json)
+    }
+
+    /// What output files say of their origin.
+    pub fn provenance(&self) -> Vec<(String, String)> {
+        let digests = self.versions.digests().into_iter();
+        digests.map(|(name, digest)| (format!("wasmill.plugin.{name}"), digest)).collect()
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
     }
 
     /// What makes a checkpoint another's: the topic, aggregates, their windows and keys.
@@ -202,7 +347,8 @@ impl Assembly {
                 a.spec.keys.iter().zip(&a.key_types).map(|(name, kind)| format!("{name}:{kind:?}")).collect();
             format!("{}({window}; {}; late {}us)", a.spec.name, keys.join(" "), a.spec.allowed_lateness_us)
         };
-        let aggregates: Vec<String> = self.plan.aggregates.iter().map(aggregate).collect();
+        let in_force = &self.plan.aggregates[..self.plan.in_force()];
+        let aggregates: Vec<String> = in_force.iter().map(aggregate).collect();
         // Offsets of one topic mean nothing in another.
         format!("topic {}: {}", self.plan.topic, aggregates.join(", "))
     }
@@ -262,12 +408,7 @@ fn used_columns(plan: &Plan) -> Vec<String> {
     used.into_iter().map(|index| plan.columns[index].name.clone()).collect()
 }
 
-fn lay_out(
-    config: &Config,
-    plan: &Plan,
-    parser_digest: &str,
-    aggregates: &[Component],
-) -> (Outputs, Vec<sink::OutputSpec>) {
+fn lay_out(config: &Config, plan: &Plan, versions: &Versions) -> (Outputs, Vec<sink::OutputSpec>) {
     let mut specs = Vec::new();
     let mut add = |spec| {
         specs.push(spec);
@@ -277,18 +418,22 @@ fn lay_out(
     let dead_letters = add(side_output(config, "_dead_letters", &sink::dead_letter_schema()));
     let mut outputs = Outputs {
         topic: plan.topic.to_string(),
-        parser_digest: parser_digest.to_owned(),
-        digests: aggregates.iter().map(|component| component.digest().to_owned()).collect(),
+        parser_digest: versions.parser.digest().to_owned(),
+        digests: versions.entries().map(|component| component.digest().to_owned()).collect(),
         names: plan.aggregates.iter().map(|a| a.spec.name.clone()).collect(),
+        in_force: plan.in_force(),
         raw,
         dead_letters,
         aggregates: Vec::new(),
         late: Vec::new(),
     };
-    for (aggregate, planned) in config.aggregates.iter().zip(&plan.aggregates) {
-        let start = planned.schema.field(0).name();
-        outputs.aggregates.push(add(data_output(config, &aggregate.output, &planned.schema, start)));
-        outputs.late.push(add(side_output(config, &format!("_late/{}", aggregate.spec.name), &plan.late_schema)));
+    for planned in &plan.aggregates {
+        let (start, output) = (planned.schema.field(0).name(), &config.aggregates[planned.of].output);
+        let rows = (!planned.role.is_shadow()).then(|| add(data_output(config, output, &planned.schema, start)));
+        outputs.aggregates.push(rows);
+        if planned.role == Role::Current {
+            outputs.late.push(add(side_output(config, &format!("_late/{}", planned.spec.name), &plan.late_schema)));
+        }
     }
     (outputs, specs)
 }

@@ -12,14 +12,15 @@ use crate::disk::Disk;
 use crate::failpoint;
 use crate::failure::Failure;
 use crate::mutation::{self, Mutation};
-use crate::sink::{self, SinkCut};
-use crate::store::{FORMAT, LocalStore, Manifest, PartitionState, SegmentRef};
+use crate::sink::{self, SinkCut, StagedFile};
+use crate::store::{Beside, BesideRole, FORMAT, LocalStore, Manifest, PartitionState, Probation, SegmentRef};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use wasmill_pipeline::checkpoint::{Cut, PartitionCut};
 use wasmill_pipeline::error::Class;
 use wasmill_pipeline::record::Anchor;
+use wasmill_pipeline::shadow::Comparison;
 use wasmill_pipeline::time::NOTHING_SEEN;
 
 /// How many checkpoints are kept: the newest, and the one before for a person who wants to look.
@@ -38,8 +39,12 @@ pub struct Identity {
     pub topic: String,
     /// The aggregates' names, in their order.
     pub aggregates: Vec<String>,
-    /// Digest of each plugin, by its name.
+    /// Digest of each plugin in force, by its name.
     pub plugins: BTreeMap<String, String>,
+    /// Versions that run beside these.
+    pub beside: Vec<Beside>,
+    /// Digest of the file at each plugin's path when it was last dealt with.
+    pub seen: BTreeMap<String, String>,
 }
 
 /// A consistent cut through all workers, before it is a checkpoint.
@@ -70,6 +75,14 @@ pub struct Made {
     pub bytes: u64,
     /// The next offset of each partition.
     pub offsets: Vec<(i32, i64)>,
+    /// The pipeline's watermark.
+    pub watermark_us: Option<i64>,
+    /// The swap that is for good with it.
+    pub confirmed: Option<Probation>,
+    /// The outputs of the files that it committed, one each.
+    pub committed: Vec<String>,
+    /// What was found of each shadow, by its aggregate.
+    pub shadows: BTreeMap<String, Comparison>,
 }
 
 /// One attempt's checkpoints, one after the other.
@@ -86,6 +99,12 @@ pub struct Checkpointer {
     pub(crate) checkpoint: u64,
     /// The watermark up to which windows were closed: rows for them are too late for ever.
     pub(crate) closed_up_to_us: i64,
+    /// The swap that can be taken back.
+    pub(crate) probation: Option<Probation>,
+    /// What was finished since then.
+    pub(crate) held: Vec<StagedFile>,
+    /// What earlier attempts and runs found of the shadows that run, by aggregate.
+    pub(crate) found: BTreeMap<String, Comparison>,
 }
 
 impl Checkpointer {
@@ -97,6 +116,33 @@ impl Checkpointer {
     /// The aggregates' names, in their order.
     pub fn aggregates(&self) -> &[String] {
         &self.identity.aggregates
+    }
+
+    /// The swap that can be taken back, if there is one.
+    pub fn probation(&self) -> Option<&Probation> {
+        self.probation.as_ref()
+    }
+
+    /// Other versions are at work from now on. With a probation, what they write stays staged until it is over.
+    pub fn change(&mut self, plugins: BTreeMap<String, String>, beside: Vec<Beside>, probation: Option<Probation>) {
+        (self.identity.plugins, self.identity.beside) = (plugins, beside);
+        let shadows = &self.identity.beside;
+        self.found.retain(|name, _| shadows.iter().any(|version| version.aggregate == *name && version.is_shadow()));
+        if probation.is_some() {
+            self.probation = probation;
+        }
+    }
+
+    /// The file at a plugin's path has been dealt with.
+    pub fn see(&mut self, plugin: &str, digest: &str) {
+        self.identity.seen.insert(plugin.to_owned(), digest.to_owned());
+    }
+
+    /// Ends the probation with the next checkpoint, as no other may come.
+    pub fn confirm_next(&mut self) {
+        if let Some(probation) = &mut self.probation {
+            probation.until = self.checkpoint + 1;
+        }
     }
 
     /// Makes a cut the next checkpoint.
@@ -112,10 +158,18 @@ impl Checkpointer {
         totals.add(&self.identity.aggregates, &cuts, lost_records);
         self.closed_up_to_us = cuts.iter().map(|cut| cut.closed_up_to_us).fold(self.closed_up_to_us, i64::max);
         let partitions = partition_states(&cuts, &idle, &anchors);
+        let shadows = self.compare(&cuts);
         let bytes = self.write_state(number, cuts)?;
         if mutation::on(Mutation::CommitBeforePublish) {
             sink::commit(self.disk.as_ref(), &self.output_root, &files.finished)?;
         }
+        let mut held = std::mem::take(&mut self.held);
+        held.extend(files.finished);
+        let over = self.probation.as_ref().is_none_or(|probation| probation.until <= number);
+        let (finished, held) = if over { (held, Vec::new()) } else { (Vec::new(), held) };
+        let probation = self.probation.take();
+        let (confirmed, probation) = if over { (probation, None) } else { (None, probation) };
+        self.probation = probation.map(|probation| Probation { recoveries: 0, ..probation });
         let json = |value: Result<serde_json::Value, serde_json::Error>| value.map_err(|e| Failure::new(Class::Bug, e));
         let manifest = Manifest {
             format: FORMAT,
@@ -131,20 +185,42 @@ impl Checkpointer {
             plugins: self.identity.plugins.clone(),
             counters: totals.to_counters(),
             segments: self.segments.clone(),
-            files: json(serde_json::to_value(&files.finished))?,
+            files: json(serde_json::to_value(&finished))?,
             open_files: json(serde_json::to_value(&files.open))?,
+            beside: self.identity.beside.clone(),
+            probation: self.probation.clone(),
+            held: json(serde_json::to_value(&held))?,
+            seen: self.identity.seen.clone(),
         };
         self.store.publish(&manifest)?;
         failpoint::reach("manifest-published");
-        self.checkpoint = number;
-        sink::commit(self.disk.as_ref(), &self.output_root, &files.finished)?;
+        (self.checkpoint, self.held) = (number, held);
+        sink::commit(self.disk.as_ref(), &self.output_root, &finished)?;
         failpoint::reach("files-committed");
         self.store.note_committed(number)?;
         failpoint::reach("commit-noted");
-        self.store.prune(KEPT_CHECKPOINTS)?;
+        let boundary = self.probation.as_ref().map(|probation| probation.boundary);
+        self.store.prune(KEPT_CHECKPOINTS, boundary)?;
         failpoint::reach("pruned");
         let offsets = manifest.partitions.iter().map(|p| (p.partition, p.next_offset)).collect();
-        Ok(Made { number, totals, bytes, offsets })
+        let committed = finished.into_iter().map(|file| file.output).collect();
+        let watermark_us = manifest.watermark_us;
+        Ok(Made { number, totals, bytes, offsets, watermark_us, confirmed, committed, shadows })
+    }
+
+    /// Adds what the workers found of the shadows.
+    fn compare(&mut self, cuts: &[Cut]) -> BTreeMap<String, Comparison> {
+        let mut all = BTreeMap::new();
+        for version in &mut self.identity.beside {
+            let BesideRole::Shadow { found, .. } = &mut version.role else { continue };
+            let of = self.identity.aggregates.iter().position(|name| *name == version.aggregate);
+            *found = self.found.get(&version.aggregate).cloned().unwrap_or_default();
+            for part in cuts.iter().filter_map(|cut| cut.comparisons.get(&of?)) {
+                found.add(part);
+            }
+            all.insert(version.aggregate.clone(), found.clone());
+        }
+        all
     }
 
     /// Writes what changed in the state, and gives how many bytes that took.

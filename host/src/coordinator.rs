@@ -2,15 +2,22 @@
 //!
 //! A cut becomes a checkpoint beside the running pipeline, by the steps of [`Checkpointer`].
 
+mod switching;
+
 use crate::accounting::Totals;
+use crate::admin::control::Boundary;
+use crate::assembly::Assembly;
 use crate::checkpointer::{Checkpointer, Made, WholeCut};
+use crate::chronicle::Chronicle;
 use crate::clock;
 use crate::failpoint;
 use crate::failure::Failure;
 use crate::faults::Faults;
 use crate::kafka::Waker;
-use crate::shared::{Command, Report, Shared, lock};
+use crate::shared::{Command, Cost, Report, Shared, lock};
 use crate::sink::SinkCut;
+use crate::store::Probation;
+use crate::switch::Switchboard;
 use anyhow::anyhow;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,7 +27,10 @@ use std::time::{Duration, Instant};
 use wasmill_pipeline::checkpoint::Cut;
 use wasmill_pipeline::error::Class;
 use wasmill_pipeline::record::Anchor;
+use wasmill_pipeline::shadow::Comparison;
+use wasmill_pipeline::spec::Window;
 use wasmill_pipeline::time::NOTHING_SEEN;
+use wasmill_pipeline::version::Role;
 
 /// How often the coordinator looks around.
 const TICK: Duration = Duration::from_millis(100);
@@ -59,6 +69,12 @@ pub struct Progress {
     pub accounting: Vec<String>,
     /// What the pipeline is doing.
     pub phase: &'static str,
+    /// The swap that can be taken back.
+    pub probation: Option<Probation>,
+    /// What was found of each shadow, by its aggregate's name.
+    pub shadows: BTreeMap<String, Comparison>,
+    /// The longest time a worker stood still for the last change of versions.
+    pub switch_pause: Duration,
 }
 
 /// One attempt's coordinator.
@@ -91,6 +107,29 @@ pub struct Coordinator {
     pub caught_up: usize,
     /// The plugins' faults.
     pub faults: Arc<Mutex<Faults>>,
+    /// The versions at work.
+    pub assembly: Arc<Assembly>,
+    /// Where the versions at work are told.
+    pub in_force: Arc<Mutex<Option<Arc<Assembly>>>>,
+    /// What is to be changed.
+    pub switchboard: Arc<Switchboard>,
+    /// What a new version may cost.
+    pub allowance: Allowance,
+    /// What the version before cost, where one is on probation.
+    pub cost_before: Option<Cost>,
+    /// What becomes of swaps and shadows is written down here.
+    pub history: Arc<Chronicle>,
+    /// The aggregate whose version before has nothing left to do.
+    pub retired: Option<usize>,
+}
+
+/// What a version on probation may cost, compared with the one before.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Allowance {
+    /// How many times more time per row.
+    pub time: Option<f64>,
+    /// How many times more memory.
+    pub memory: Option<f64>,
 }
 
 impl Coordinator {
@@ -117,6 +156,7 @@ impl Coordinator {
             lock(&self.shared.watermarks).pass_idle_time(ticked.elapsed().as_micros() as i64);
             ticked = Instant::now();
             self.assign_discovered()?;
+            self.obey()?;
             if self.stop.load(Ordering::SeqCst) {
                 self.phase("stopping");
                 self.last_cut()?;
@@ -125,15 +165,16 @@ impl Coordinator {
             if self.caught_up == self.commands.len() {
                 // After this cut no row is under way, so that all workers can close up to the same watermark: what a
                 // run that ends by itself commits does not depend on who was quicker.
-                let open_until = self.cut()?;
+                let open_until = self.cut()?.open_until;
                 if self.drain {
                     self.phase("draining");
-                    self.tell_all(&Command::Drain(open_until))?;
+                    self.tell_all(|| Command::Drain(open_until))?;
                     lock(&self.shared.watermarks).raise(open_until);
                 } else {
                     let reached = lock(&self.shared.watermarks).current();
-                    self.tell_all(&Command::Close(reached))?;
+                    self.tell_all(|| Command::Close(reached))?;
                 }
+                self.checkpointer.confirm_next();
                 self.last_cut()?;
                 return Ok(End::CaughtUp);
             }
@@ -165,6 +206,7 @@ impl Coordinator {
                 Ok(())
             }
             Report::Failed(failure) => Err(failure),
+            Report::WentOn { .. } => Ok(()),
             Report::Cut { number, .. } => {
                 Err(Failure::new(Class::Bug, anyhow!("a part of a cut that is not under way number={number}")))
             }
@@ -180,9 +222,9 @@ impl Coordinator {
         said.unwrap_or_else(|| Failure::new(Class::Bug, anyhow!("a worker ended without saying why")))
     }
 
-    fn tell_all(&self, command: &Command) -> Result<(), Failure> {
+    fn tell_all(&self, command: impl Fn() -> Command) -> Result<(), Failure> {
         for (commands, waker) in self.commands.iter().zip(&self.wakers) {
-            commands.send(command.clone()).map_err(|_| self.workers_gone())?;
+            commands.send(command()).map_err(|_| self.workers_gone())?;
             waker.wake();
         }
         Ok(())
@@ -204,11 +246,17 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Makes a checkpoint, and gives the least watermark at which nothing is open any more.
-    fn cut(&mut self) -> Result<i64, Failure> {
+    /// Makes a checkpoint.
+    fn cut(&mut self) -> Result<Published, Failure> {
+        let parts = self.collect()?;
+        self.publish(parts)
+    }
+
+    /// A consistent cut of all workers.
+    fn collect(&mut self) -> Result<Parts, Failure> {
         let began = Instant::now();
         let number = self.checkpointer.checkpoint() + 1;
-        self.tell_all(&Command::Cut(number))?;
+        self.tell_all(|| Command::Cut(number))?;
         let mut cuts = Vec::new();
         let mut files = SinkCut::default();
         let mut anchors = BTreeMap::new();
@@ -227,30 +275,38 @@ impl Coordinator {
         if let (Some(budget), Some(most)) = (&self.shared.budget, self.max_records) {
             budget.store(most, Ordering::SeqCst);
         }
-        let open_until = cuts.iter().filter_map(|cut| cut.last_close_us).max();
-        self.publish(cuts, files, anchors, began, longest)?;
-        Ok(open_until.unwrap_or(NOTHING_SEEN))
+        Ok(Parts { cuts, files, anchors, began, pause: longest })
     }
 
-    fn publish(
-        &mut self,
-        cuts: Vec<Cut>,
-        files: SinkCut,
-        anchors: BTreeMap<i32, Anchor>,
-        began: Instant,
-        pause: Duration,
-    ) -> Result<(), Failure> {
+    fn publish(&mut self, parts: Parts) -> Result<Published, Failure> {
         failpoint::reach("cut-complete");
-        let committed: Vec<String> = files.finished.iter().map(|file| file.output.clone()).collect();
+        let Parts { cuts, files, anchors, began, pause } = parts;
         let idle = lock(&self.shared.watermarks).partitions().filter(|(_, mark)| mark.idle).map(|(p, _)| p).collect();
         let lost_records = self.shared.standing.iter().map(|standing| lock(standing).lost_records).sum();
+        let open_until = cuts.iter().filter_map(|cut| cut.last_close_us).max().unwrap_or(NOTHING_SEEN);
+        let retired = retired(&cuts, &self.assembly);
         let whole = WholeCut { cuts, files, idle, anchors, lost_records, made_at_us: clock::now_us() };
         let made = self.checkpointer.publish(whole)?;
-        self.tell_all(&Command::CommitOffsets(made.offsets.clone()))?;
+        let offsets: Arc<[(i32, i64)]> = made.offsets.clone().into();
+        self.tell_all(|| Command::CommitOffsets(offsets.clone()))?;
         failpoint::reach("offsets-told");
         self.trust_again(&made)?;
-        self.note(made, committed, began.elapsed(), pause);
-        Ok(())
+        let boundary = Boundary {
+            checkpoint: made.number,
+            offsets: made.offsets.iter().copied().collect(),
+            watermark_us: made.watermark_us,
+        };
+        if let Some(confirmed) = &made.confirmed {
+            self.confirm(confirmed, &boundary)?;
+        }
+        self.note(made, began.elapsed(), pause);
+        self.check_allowance()?;
+        if self.checkpointer.probation().is_none()
+            && let Some(aggregate) = retired
+        {
+            self.retired = Some(aggregate);
+        }
+        Ok(Published { open_until, boundary })
     }
 
     /// Ends the watch over aggregates that do not fail any more.
@@ -259,11 +315,11 @@ impl Coordinator {
         let set_aside = |name| made.totals.aggregates.get(name).map_or(0, |aggregate| aggregate.set_aside);
         let set_aside: Vec<u64> = self.checkpointer.aggregates().iter().map(set_aside).collect();
         let calm = lock(&self.faults).note_checkpoint(next_offset, &set_aside);
-        calm.into_iter().try_for_each(|aggregate| self.tell_all(&Command::Trust(aggregate)))
+        calm.into_iter().try_for_each(|aggregate| self.tell_all(|| Command::Trust(aggregate)))
     }
 
-    fn note(&self, made: Made, committed: Vec<String>, took: Duration, pause: Duration) {
-        let Made { number, totals, bytes, .. } = made;
+    fn note(&self, made: Made, took: Duration, pause: Duration) {
+        let Made { number, totals, bytes, committed, shadows, .. } = made;
         let accounting = totals.mistakes();
         for mistake in &accounting {
             tracing::error!(checkpoint = number, "the accounting does not close: {mistake}");
@@ -275,10 +331,43 @@ impl Coordinator {
         progress.completed = Some(Instant::now());
         (progress.took, progress.pause, progress.bytes) = (took, pause, bytes);
         (progress.totals, progress.accounting) = (totals, accounting);
+        (progress.probation, progress.shadows) = (self.checkpointer.probation().cloned(), shadows);
         for output in committed {
             *progress.files.entry(output).or_default() += 1;
         }
     }
+}
+
+/// All workers' parts of a cut.
+struct Parts {
+    cuts: Vec<Cut>,
+    files: SinkCut,
+    anchors: BTreeMap<i32, Anchor>,
+    began: Instant,
+    pause: Duration,
+}
+
+/// A checkpoint that was made.
+struct Published {
+    /// The least watermark at which nothing is open any more.
+    open_until: i64,
+    /// Where it is.
+    boundary: Boundary,
+}
+
+/// An aggregate whose retiring version has nothing left to do: what it began is ended, and rows for more are too late.
+fn retired(cuts: &[Cut], assembly: &Assembly) -> Option<usize> {
+    let plan = assembly.plan.aggregates.iter().find(|plan| {
+        let span = match plan.spec.window {
+            Window::Tumbling { size_us, .. } | Window::Sliding { size_us, .. } => size_us,
+            Window::Session { gap_us } => gap_us,
+        };
+        let over = plan.starts.before_us.saturating_add(span).saturating_add(plan.spec.allowed_lateness_us);
+        plan.role == Role::Retiring
+            && cuts.iter().all(|cut| cut.closed_up_to_us > over)
+            && cuts.iter().all(|cut| cut.retiring_groups.get(&plan.of) == Some(&0))
+    });
+    plan.map(|plan| plan.of)
 }
 
 /// Which worker reads a partition.

@@ -8,7 +8,7 @@ use crate::capsule::Capsules;
 use crate::failpoint;
 use crate::failure::Failure;
 use crate::kafka::{Poll, Source};
-use crate::shared::{Command, Report, Shared, Wires, lock};
+use crate::shared::{Command, Cost, Report, Shared, Upgrade, Wires, lock};
 use crate::sink::{Writers, dead_letter_batch};
 use crate::tap::Taps;
 use crossbeam_channel::{RecvTimeoutError, Select, TryRecvError, TrySendError};
@@ -78,6 +78,8 @@ pub struct Driver {
     pub anchors: BTreeMap<i32, Anchor>,
     /// When the source last told of trouble, if it still lasts.
     pub troubled: Option<Instant>,
+    /// Since when it stands still, until it is told to go on after a cut.
+    pub standing_since: Option<Instant>,
 }
 
 impl Driver {
@@ -102,7 +104,7 @@ impl Driver {
             if self.shared.abort.load(Ordering::SeqCst) || !self.obey()? {
                 return Ok(());
             }
-            if finished {
+            if finished || self.standing_since.is_some() {
                 self.rest();
                 continue;
             }
@@ -164,9 +166,12 @@ impl Driver {
                 }
                 Command::Close(watermark) => self.worker.close(watermark, &mut effects)?,
                 Command::Drain(watermark) => self.worker.drain(watermark, &mut effects)?,
+                Command::GoOn(upgrade) => self.go_on(upgrade)?,
+                Command::Treat(treatment) => self.worker.treat(treatment.as_ref().clone()),
                 Command::Trust(aggregate) => self.worker.trust(aggregate),
                 Command::CommitOffsets(offsets) => {
-                    let mine: Vec<_> = offsets.into_iter().filter(|(p, _)| self.last_heard.contains_key(p)).collect();
+                    let mine = offsets.iter().filter(|(p, _)| self.last_heard.contains_key(p));
+                    let mine: Vec<_> = mine.copied().collect();
                     self.source.commit_offsets(&mine);
                 }
             }
@@ -208,6 +213,7 @@ impl Driver {
         let partition = raw.partition;
         self.last_heard.insert(partition, Instant::now());
         self.taps.raw(&raw);
+        self.shared.samples.keep(self.number, &raw);
         {
             let mut watermarks = lock(&self.shared.watermarks);
             if watermarks.partition(partition).is_some_and(|mark| mark.idle) {
@@ -297,7 +303,9 @@ impl Driver {
                 }
                 Effect::Closed(aggregate, rows) => {
                     self.taps.rows(&self.outputs.names[aggregate], &rows);
-                    self.writers.write(self.outputs.aggregates[aggregate], &rows, now)?;
+                    if let Some(output) = self.outputs.aggregates[aggregate] {
+                        self.writers.write(output, &rows, now)?;
+                    }
                     failpoint::reach("close-written");
                 }
                 Effect::Fault(report) => self.capsules.keep(&report),
@@ -339,7 +347,10 @@ impl Driver {
     /// Sleeps until a worker or the coordinator sends something.
     fn rest(&self) {
         let mut any = Select::new();
-        any.recv(&self.wires.inbox);
+        // What others send once they go on is not for one who stands still.
+        if self.standing_since.is_none() {
+            any.recv(&self.wires.inbox);
+        }
         any.recv(&self.wires.commands);
         // A timeout is as good as a message: the loop looks at everything again.
         let _ = any.ready_timeout(NAP);
@@ -380,13 +391,37 @@ impl Driver {
     fn finish_cut(&mut self, began: Instant) -> Result<bool, Failure> {
         let (number, cut) = self.worker.finish_cut()?;
         let last = self.shared.last_cut.load(Ordering::SeqCst) == number;
-        let files = self.writers.cut(Instant::now(), last)?;
+        let stand = self.shared.stand_at.load(Ordering::SeqCst) == number;
+        let files = self.writers.cut(Instant::now(), last || stand)?;
         failpoint::reach("cut-part-made");
         self.tell()?;
         let anchors = self.anchors.clone();
         let report = Report::Cut { number, cut: Box::new(cut), files, anchors, pause: began.elapsed() };
         let _ = self.wires.reports.send(report);
+        if stand {
+            self.standing_since = Some(began);
+        } else {
+            self.worker.go_on(None)?;
+        }
         Ok(last)
+    }
+
+    /// Goes on after a cut at which all stood still.
+    fn go_on(&mut self, upgrade: Option<Box<Upgrade>>) -> Result<(), Failure> {
+        let Some(since) = self.standing_since.take() else { return Ok(()) };
+        let change = match upgrade {
+            None => None,
+            Some(upgrade) => {
+                let Upgrade { assembly, change } = *upgrade;
+                self.writers.set_outputs(&assembly.output_specs, &assembly.provenance())?;
+                (self.outputs, self.capsules) = (assembly.outputs.clone(), assembly.capsules.clone());
+                Some(change)
+            }
+        };
+        self.worker.go_on(change)?;
+        failpoint::reach("gone-on");
+        let _ = self.wires.reports.send(Report::WentOn { pause: since.elapsed() });
+        Ok(())
     }
 
     /// Sets partitions idle that gave nothing for long, although everything there is was read.
@@ -409,11 +444,22 @@ impl Driver {
         let mut standing = lock(&self.shared.standing[self.number]);
         standing.counts = self.worker.counts().clone();
         let shards = self.worker.shards();
-        standing.counted = shards.iter().map(Shard::counted_rows).collect();
-        standing.set_aside = shards.iter().map(Shard::set_aside_rows).collect();
-        standing.closed = shards.iter().map(Shard::closed_rows).collect();
+        let counts = (0..self.outputs.in_force).map(|index| self.worker.counts_of(index));
+        let counts: Vec<_> = counts.collect();
+        standing.counted = counts.iter().map(|counts| counts.counted).collect();
+        standing.set_aside = counts.iter().map(|counts| counts.set_aside).collect();
+        standing.closed = counts.iter().map(|counts| counts.closed).collect();
         standing.open_groups = shards.iter().map(|s| s.open_groups() as u64).collect();
         standing.state_bytes = shards.iter().map(Shard::state_bytes).collect();
+        let cost = |shard: &Shard| Cost {
+            rows: shard.given_rows(),
+            spent_ns: shard.spent_ns(),
+            memory_bytes: shard.memory_bytes(),
+        };
+        let (rows, spent_ns) = self.worker.parsing();
+        let of_parser = Cost { rows, spent_ns, memory_bytes: 0 };
+        standing.costs = (shards.iter().map(cost).collect(), of_parser);
+        standing.comparisons = self.worker.comparisons().clone();
         let partition =
             |(p, lane): (i32, &wasmill_pipeline::lane::Lane)| (p, (lane.next_offset(), self.source.high(p)));
         standing.partitions = self.worker.lanes().map(partition).collect();

@@ -1,6 +1,6 @@
 //! What a run remembers of its plugins' faults from one attempt to the next, and what it does about each.
 
-use crate::assembly::Outputs;
+use crate::assembly::{Assembly, Outputs};
 use std::sync::Arc;
 use wasmill_pipeline::fault::{Cause, FaultPolicy, FaultRules, PluginFailure, Service, Suspects, Treatment};
 
@@ -13,6 +13,8 @@ const CALM_CHECKPOINTS: u32 = 100;
 pub struct Faults {
     parser: FaultRules,
     aggregates: Vec<Memory>,
+    /// What is on probation, by its place in the plan; `None` = the parser.
+    probation: Vec<Option<usize>>,
 }
 
 /// What is remembered of one aggregate.
@@ -45,13 +47,34 @@ pub enum Verdict {
     Retry,
     /// End the run.
     Stop,
+    /// The new version is to be taken back.
+    GoBack,
 }
 
 impl Faults {
     /// Of a run that begins.
     pub fn new(parser: FaultRules, aggregates: impl IntoIterator<Item = FaultRules>) -> Self {
-        let memory = |rules| Memory { rules, watch: None, unexplained: None, out: None };
-        Self { parser, aggregates: aggregates.into_iter().map(memory).collect() }
+        Self { parser, aggregates: aggregates.into_iter().map(Memory::of).collect(), probation: Vec::new() }
+    }
+
+    /// Goes on with these versions; what is remembered of the one that is new (`Some(None)` = the parser) is forgotten,
+    /// and of all that run beside those in force.
+    pub fn fit(&mut self, assembly: &Assembly, new: Option<Option<usize>>) {
+        let outputs = &assembly.outputs;
+        self.aggregates.truncate(outputs.in_force);
+        if let Some(Some(place)) = new
+            && let Some(memory) = self.aggregates.get_mut(place)
+        {
+            *memory = Memory::of(memory.rules);
+        }
+        for plan in assembly.plan.aggregates.iter().skip(outputs.in_force) {
+            self.aggregates.push(Memory::of(self.aggregates[plan.of].rules));
+        }
+    }
+
+    /// Sets what is on probation, by its place in the plan; `None` = the parser. Whatever it does wrong, it is taken back.
+    pub fn set_probation(&mut self, places: Vec<Option<usize>>) {
+        self.probation = places;
     }
 
     /// How the next attempt treats the plugins.
@@ -62,7 +85,11 @@ impl Faults {
             (None, None) => Service::Trusted,
         };
         let aggregates = self.aggregates.iter().map(|memory| (memory.rules, service(memory))).collect();
-        Treatment { parser: self.parser, aggregates }
+        let mut parser = self.parser;
+        if self.probation.contains(&None) {
+            parser.policy = FaultPolicy::Stop;
+        }
+        Treatment { parser, aggregates }
     }
 
     /// Why an aggregate is out of service, if it is.
@@ -72,6 +99,9 @@ impl Faults {
 
     /// Judges a failure that ended an attempt.
     pub fn judge(&mut self, failure: &PluginFailure, outputs: &Outputs) -> Verdict {
+        if self.probation.contains(&failure.aggregate) {
+            return Verdict::GoBack;
+        }
         let digest = outputs.digest(failure.aggregate);
         let Some((name, memory)) = failure.aggregate.and_then(|index| {
             let name = outputs.names.get(index)?;
@@ -122,6 +152,10 @@ impl Faults {
 }
 
 impl Memory {
+    fn of(rules: FaultRules) -> Self {
+        Self { rules, watch: None, unexplained: None, out: None }
+    }
+
     fn give_up(&mut self, name: &str, digest: &str, failure: &PluginFailure) -> Verdict {
         tracing::error!(
             aggregate = name,
@@ -146,9 +180,10 @@ mod tests {
             parser_digest: "p".into(),
             digests: vec!["d".into()],
             names: vec!["a".into()],
+            in_force: 1,
             raw: None,
             dead_letters: 0,
-            aggregates: vec![1],
+            aggregates: vec![Some(1)],
             late: vec![2],
         }
     }

@@ -8,6 +8,7 @@ pub mod assembly;
 pub mod budget;
 pub mod capsule;
 pub mod checkpointer;
+pub mod chronicle;
 pub mod cli;
 pub mod clock;
 pub mod commands;
@@ -27,6 +28,7 @@ pub mod run;
 pub mod shared;
 pub mod sink;
 pub mod store;
+pub mod switch;
 pub mod tap;
 pub mod telemetry;
 

@@ -9,12 +9,13 @@ use crate::failpoint;
 use crate::failure::Failure;
 use crate::mutation::{self, Mutation};
 use crate::sink::{self, OpenFile, StagedFile};
-use crate::store::{self, LocalStore, Manifest};
+use crate::store::{self, Beside, BesideRole, LocalStore, Manifest};
 use anyhow::anyhow;
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use wasmill_pipeline::error::Class;
+use wasmill_pipeline::shadow::Comparison;
 use wasmill_pipeline::state::delta::StateDelta;
 use wasmill_pipeline::time::NOTHING_SEEN;
 use wasmill_pipeline::time::watermark::Watermarks;
@@ -23,15 +24,61 @@ use wasmill_pipeline::time::watermark::Watermarks;
 ///
 /// # Errors
 /// See [`LocalStore::check_owner`] and [`LocalStore::take_over`].
-pub fn take_over(store: &LocalStore, identity: &Identity) -> Result<Option<Manifest>, store::Error> {
+pub fn take_over(store: &LocalStore, pipeline: &str, fingerprint: &str) -> Result<Option<Manifest>, store::Error> {
     if let Some(manifest) = store.latest()? {
-        store.check_owner(&manifest, &identity.pipeline, &identity.fingerprint)?;
+        store.check_owner(&manifest, pipeline, fingerprint)?;
     }
     store.take_over()
 }
 
+/// How often processes may begin again on probation without a checkpoint in between: then the new version is to blame,
+/// which may be what ends them.
+const MOST_RECOVERIES: u32 = 3;
+
+/// Why the checkpoint that was taken over is not to be gone on from, but the one before its swap.
+pub fn must_go_back(manifest: &Manifest) -> Option<String> {
+    let recoveries = manifest.probation.as_ref()?.recoveries;
+    let why = || format!("{recoveries} attempts in a row ended on probation before they had made a checkpoint");
+    (recoveries > MOST_RECOVERIES).then(why)
+}
+
+/// Takes back the swap that is on probation: the checkpoint before it is the next one. What was written since then
+/// belongs to no checkpoint any more.
+///
+/// # Errors
+/// `Corrupt` where the checkpoint is not there; see [`LocalStore::publish`].
+pub fn go_back(store: &LocalStore, manifest: &Manifest) -> Result<Manifest, store::Error> {
+    let Some(probation) = &manifest.probation else { return Ok(manifest.clone()) };
+    let boundary = store.checkpoint(probation.boundary)?;
+    let none = || serde_json::Value::Array(Vec::new());
+    let back = Manifest {
+        checkpoint: manifest.checkpoint + 1,
+        generation: store.generation(),
+        format: store::FORMAT,
+        // These were committed before any checkpoint of the swap was made.
+        files: none(),
+        open_files: none(),
+        held: none(),
+        probation: None,
+        seen: manifest.seen.clone(),
+        ..boundary
+    };
+    store.publish(&back)?;
+    failpoint::reach("went-back");
+    Ok(back)
+}
+
+/// What recovery made of files.
+#[derive(Debug, Default)]
+pub struct RecoveredFiles {
+    /// Those that stay staged until a probation is over.
+    pub held: Vec<StagedFile>,
+    /// How many were removed, as no checkpoint knows them.
+    pub swept: u64,
+}
+
 /// Completes what the checkpoint that was taken over promised, and removes the staged files of `run` that no checkpoint
-/// knows; gives how many these were.
+/// knows.
 ///
 /// # Errors
 /// What the outputs say; `Corrupt` where the manifest's lists of files cannot be read.
@@ -41,19 +88,29 @@ pub fn recover_files(
     run: &str,
     store: &LocalStore,
     manifest: Option<&Manifest>,
-) -> Result<u64, Failure> {
+) -> Result<RecoveredFiles, Failure> {
     sink::make_root(disk, root)?;
+    let mut held = Vec::new();
     if let Some(manifest) = manifest {
         let finished: Vec<StagedFile> = files(manifest, "files", &manifest.files)?;
         let mut open: Vec<OpenFile> = files(manifest, "open files", &manifest.open_files)?;
         if mutation::on(Mutation::OpenFilesForgotten) {
             open.clear();
         }
+        if manifest.probation.is_some() {
+            held = files(manifest, "held files", &manifest.held)?;
+            held.extend(sink::hold(disk, root, &open)?);
+            open.clear();
+        }
         sink::recover(disk, root, &finished, &open)?;
         failpoint::reach("files-recovered");
-        store.note_recovered(manifest.checkpoint)?;
+        if manifest.probation.is_none() {
+            store.note_recovered(manifest.checkpoint)?;
+        }
     }
-    Ok(sink::sweep(disk, root, run, store.generation(), &HashSet::new())?)
+    let keep: HashSet<String> = held.iter().map(|file| file.staged.clone()).collect();
+    let swept = sink::sweep(disk, root, run, store.generation(), &keep)?;
+    Ok(RecoveredFiles { held, swept })
 }
 
 fn files<T: serde::de::DeserializeOwned>(
@@ -61,6 +118,9 @@ fn files<T: serde::de::DeserializeOwned>(
     what: &str,
     list: &serde_json::Value,
 ) -> Result<Vec<T>, Failure> {
+    if list.is_null() {
+        return Ok(Vec::new());
+    }
     serde_json::from_value(list.clone()).map_err(|error| {
         let checkpoint = manifest.checkpoint;
         let error = anyhow!("{what} of the checkpoint cannot be read checkpoint={checkpoint}: {error}");
@@ -77,11 +137,13 @@ pub struct Beginning {
     pub closed_up_to_us: i64,
     /// The last checkpoint, unless there is none.
     pub manifest: Option<Manifest>,
+    /// Files that stay staged until a probation is over.
+    pub held: Vec<StagedFile>,
 }
 
 impl Beginning {
     /// At this checkpoint.
-    pub fn of(manifest: Option<Manifest>) -> Self {
+    pub fn of(manifest: Option<Manifest>, held: Vec<StagedFile>) -> Self {
         let mut closed_up_to_us = manifest.as_ref().and_then(|m| m.watermark_us).unwrap_or(NOTHING_SEEN);
         let states = || manifest.iter().flat_map(|m| &m.partitions);
         if mutation::on(Mutation::WatermarkTooHigh) {
@@ -93,7 +155,7 @@ impl Beginning {
         // What an idle partition missed is closed: its next rows are judged by that.
         let watermark = |own: Option<i64>| own.unwrap_or(NOTHING_SEEN).max(closed_up_to_us);
         let partitions = states().map(|p| (p.partition, (p.next_offset, watermark(p.watermark_us)))).collect();
-        Self { partitions, closed_up_to_us, manifest }
+        Self { partitions, closed_up_to_us, manifest, held }
     }
 
     /// Takes in a partition that the checkpoint does not know.
@@ -118,6 +180,15 @@ impl Beginning {
         self.manifest.as_ref().map_or(Ok(Vec::new()), |manifest| store.load(&manifest.segments))
     }
 
+    /// What was found of the shadows that run, by aggregate.
+    pub fn found(&self) -> BTreeMap<String, Comparison> {
+        let found = |version: &Beside| match &version.role {
+            BesideRole::Shadow { found, .. } => Some((version.aggregate.clone(), found.clone())),
+            BesideRole::Retiring { .. } => None,
+        };
+        self.manifest.iter().flat_map(|manifest| &manifest.beside).filter_map(found).collect()
+    }
+
     /// What was counted before.
     pub fn totals(&self) -> Totals {
         self.manifest.as_ref().map(|manifest| Totals::from_counters(&manifest.counters)).unwrap_or_default()
@@ -132,8 +203,22 @@ impl Beginning {
         identity: Identity,
     ) -> Checkpointer {
         let base = self.totals();
-        let (checkpoint, segments) = self.manifest.map_or((0, Vec::new()), |m| (m.checkpoint, m.segments));
-        let closed_up_to_us = self.closed_up_to_us;
-        Checkpointer { disk, store, output_root, identity, base, segments, checkpoint, closed_up_to_us }
+        let (closed_up_to_us, held) = (self.closed_up_to_us, self.held);
+        let found = self.found();
+        let (checkpoint, segments, probation) =
+            self.manifest.map_or((0, Vec::new(), None), |m| (m.checkpoint, m.segments, m.probation));
+        Checkpointer {
+            disk,
+            store,
+            output_root,
+            identity,
+            base,
+            segments,
+            checkpoint,
+            closed_up_to_us,
+            probation,
+            held,
+            found,
+        }
     }
 }

@@ -1,20 +1,25 @@
 //! Runs a pipeline: builds its parts from the last checkpoint, lets them work, and starts again where that may help.
 
 use crate::accounting::Totals;
+use crate::admin::control::{Boundary, Outcome, Refusal, RefusalKind};
 use crate::assembly::Assembly;
 use crate::budget::StateBudget;
+use crate::catalog::{Catalog, start_with_files};
 use crate::checkpointer::Identity;
-use crate::coordinator::{Coordinator, End, Progress, worker_of};
+use crate::chronicle::{Chronicle, Event};
+use crate::config::Swap;
+use crate::coordinator::{Allowance, Coordinator, End, Progress, worker_of};
 use crate::disk::{Disk, RealDisk};
 use crate::driver::{Driver, Reading};
 use crate::failpoint;
 use crate::failure::Failure;
 use crate::faults::{Faults, Verdict};
 use crate::kafka::{Admin, Settings, Source, Start, Waker};
-use crate::recovery::{Beginning, recover_files, take_over};
-use crate::shared::{INBOX, Shared, Standing, Wires, lock};
-use crate::sink::{FileNaming, Writers};
-use crate::store::{LocalStore, Manifest};
+use crate::recovery::{Beginning, go_back, must_go_back, recover_files, take_over};
+use crate::shared::{INBOX, Samples, Shared, Standing, Wires, lock};
+use crate::sink::{FileNaming, StagedFile, Writers};
+use crate::store::{LocalStore, Manifest, PluginStore, Swapped};
+use crate::switch::{GoBack, Switchboard, UnderWay, refuse};
 use crate::tap::Taps;
 use anyhow::{Context, anyhow};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
@@ -70,6 +75,8 @@ pub struct Options {
     pub until_caught_up: bool,
     /// Close everything then.
     pub drain: bool,
+    /// How plugins are replaced.
+    pub swap: Swap,
 }
 
 /// What people see of a run, whichever attempt is under way.
@@ -87,6 +94,12 @@ pub struct View {
     pub waiting: Mutex<Option<String>>,
     /// The plugins' faults.
     pub faults: Arc<Mutex<Faults>>,
+    /// The versions at work; `None` before the first attempt knows them.
+    pub in_force: Arc<Mutex<Option<Arc<Assembly>>>>,
+    /// What is to be changed.
+    pub switchboard: Arc<Switchboard>,
+    /// What became of swaps and shadows.
+    pub history: Arc<Chronicle>,
 }
 
 impl View {
@@ -101,11 +114,24 @@ impl View {
 }
 
 /// Runs until somebody sets `stop`, everything is read (where that is asked for), or nothing more can be done.
+/// `files` are the plugins that lie at the paths of the pipeline file.
 ///
 /// # Errors
 /// The failure that ended it, with its class.
 pub fn run(
-    assembly: &Arc<Assembly>,
+    files: &Arc<Assembly>,
+    options: &Options,
+    view: &Arc<View>,
+    taps: &Taps,
+    stop: &Arc<AtomicBool>,
+) -> Result<End, Failure> {
+    let ended = attempts(files, options, view, taps, stop);
+    view.switchboard.close("the pipeline has stopped");
+    ended
+}
+
+fn attempts(
+    files: &Arc<Assembly>,
     options: &Options,
     view: &Arc<View>,
     taps: &Taps,
@@ -113,10 +139,11 @@ pub fn run(
 ) -> Result<End, Failure> {
     let mut backoff = BACKOFF.0;
     let mut failures = 0;
+    let mut go_back = None;
     loop {
         let made = lock(&view.progress).made;
         let disk = Arc::new(RealDisk);
-        let result = Attempt { disk, assembly, options, view, taps, stop }.run();
+        let result = Attempt { disk, files, options, view, taps, stop, go_back: go_back.as_deref() }.run();
         *lock(&view.shared) = None;
         let failure = match result {
             Ok(end) => return Ok(end),
@@ -127,15 +154,23 @@ pub fn run(
             Err(failure) => failure,
         };
         if lock(&view.progress).made > made {
-            (backoff, failures) = (BACKOFF.0, 0);
+            (backoff, failures, go_back) = (BACKOFF.0, 0, None);
         }
+        let at_work = lock(&view.in_force).clone();
+        let at_work = at_work.as_ref().unwrap_or(files);
         let verdict = match failure.error.downcast_ref::<Error>() {
-            Some(Error::Plugin(plugin)) => lock(&view.faults).judge(plugin, &assembly.outputs),
+            Some(Error::Plugin(plugin)) => lock(&view.faults).judge(plugin, &at_work.outputs),
+            _ if failure.error.is::<GoBack>() => Verdict::GoBack,
             _ => Verdict::Retry,
         };
         match verdict {
             Verdict::Replay => continue,
-            Verdict::Stop => return Err(tell_digest(failure, assembly)),
+            Verdict::Stop => return Err(tell_digest(failure, at_work)),
+            Verdict::GoBack => {
+                go_back = Some(format!("{:#}", failure.error));
+                lock(&view.faults).set_probation(Vec::new());
+                continue;
+            }
             Verdict::Retry => {}
         }
         failures += 1;
@@ -175,7 +210,9 @@ fn sleep_unless(stop: &AtomicBool, time: Duration) {
 /// One attempt: from the last checkpoint until the end or a failure.
 struct Attempt<'a> {
     disk: Arc<dyn Disk>,
-    assembly: &'a Arc<Assembly>,
+    files: &'a Arc<Assembly>,
+    /// Why the swap on probation is to be taken back, if it is.
+    go_back: Option<&'a str>,
     options: &'a Options,
     view: &'a Arc<View>,
     taps: &'a Taps,
@@ -195,14 +232,18 @@ impl Attempt<'_> {
             let gone = anyhow!("the checkpoint that this process made is gone checkpoint={made} path={path}");
             return Err(Failure::new(Class::Corrupt, gone));
         }
-        let manifest = take_over(&store, &self.identity())?;
+        let manifest = take_over(&store, &self.options.pipeline, &self.files.fingerprint())?;
+        let manifest = manifest.map(|manifest| self.unless_taken_back(&store, manifest)).transpose()?;
         let root = &self.options.output_root;
-        let removed = recover_files(self.disk.as_ref(), root, &self.file_run(), &store, manifest.as_ref())?;
-        if removed > 0 {
+        let recovered = recover_files(self.disk.as_ref(), root, &self.file_run(), &store, manifest.as_ref())?;
+        if recovered.swept > 0 {
+            let removed = recovered.swept;
             tracing::info!(removed, "removed staged files that belong to no checkpoint; their records are read again");
         }
+        let (assembly, manifest) = self.in_force(&store, manifest)?;
+        self.answer_who_waits(manifest.as_ref());
         let admin = Admin::new(&self.options.kafka)?;
-        let beginning = self.beginning(&admin, manifest)?;
+        let beginning = self.beginning(&admin, manifest, recovered.held)?;
         let until = if self.options.until_caught_up {
             let partitions: Vec<i32> = beginning.partitions.keys().copied().collect();
             Some(admin.end_offsets(&partitions)?)
@@ -210,7 +251,78 @@ impl Attempt<'_> {
             None
         };
         self.view.go_on();
-        self.work(store, admin, beginning, until.as_ref())
+        self.work(&assembly, store, admin, beginning, until.as_ref())
+    }
+
+    /// The checkpoint to go on from: the one before the swap on probation, if that is to be taken back.
+    fn unless_taken_back(&self, store: &LocalStore, manifest: Manifest) -> Result<Manifest, Failure> {
+        let why = self.go_back.map(str::to_owned).or_else(|| must_go_back(&manifest));
+        let (Some(why), Some(probation)) = (why, &manifest.probation) else { return Ok(manifest) };
+        let back = go_back(store, &manifest)?;
+        let boundary = Boundary {
+            checkpoint: back.checkpoint,
+            offsets: back.partitions.iter().map(|p| (p.partition, p.next_offset)).collect(),
+            watermark_us: back.watermark_us,
+        };
+        for swap in &probation.swaps {
+            let (plugin, from, to) = (&swap.plugin, &swap.to, &swap.from);
+            tracing::error!(plugin, from, to, checkpoint = back.checkpoint, "{why}; the version before is in force again");
+            let back = Swapped { from: from.clone(), to: to.clone(), policy: None, ..swap.clone() };
+            self.view.history.note(&Event::of(&back, "rollback", "rolled_back", Some(boundary.clone()), &why));
+        }
+        if let Some(UnderWay { action, reply: Some(reply) }) = self.view.switchboard.end() {
+            let reply_with = if action.name == "rollback" {
+                Ok(action.answer(Outcome::RolledBack, Some(boundary)))
+            } else {
+                Err(Refusal { kind: RefusalKind::Failed, message: why })
+            };
+            // Whoever asked may be gone.
+            let _ = reply.send(reply_with);
+        }
+        Ok(back)
+    }
+
+    /// Whoever waits for a swap that an attempt began, and that no checkpoint names, waits in vain.
+    fn answer_who_waits(&self, manifest: Option<&Manifest>) {
+        let Some(UnderWay { action, reply }) = self.view.switchboard.end() else { return };
+        let plugins = manifest.map(|manifest| &manifest.plugins);
+        let done = plugins.and_then(|plugins| plugins.get(&action.plugin)) == Some(&action.to) && action.to != action.from;
+        let why = self.go_back.unwrap_or("the attempt ended before it was in force");
+        if !done {
+            tracing::error!(plugin = action.plugin, digest = action.to, "{} failed: {why}", action.name);
+            let event = Event { outcome: "failed".into(), ..Event::of_action(&action, Outcome::Unchanged, None, why) };
+            self.view.history.note(&event);
+        }
+        let message = if done { "it is in force; the attempt that put it in has ended since" } else { why };
+        refuse(reply.as_ref(), RefusalKind::Failed, message.to_owned());
+    }
+
+    /// The versions at work: those that the checkpoint names, or those of the files where there is no checkpoint yet.
+    fn in_force(
+        &self,
+        store: &LocalStore,
+        manifest: Option<Manifest>,
+    ) -> Result<(Arc<Assembly>, Option<Manifest>), Failure> {
+        let catalog = Catalog { files: self.files, plugins: PluginStore::open(self.disk.clone(), store.folder())? };
+        catalog.keep(&self.files.versions)?;
+        let (assembly, manifest) = match manifest {
+            None => (self.files.clone(), None),
+            Some(manifest) => {
+                let before = lock(&self.view.in_force).clone();
+                let assembly = catalog.in_force(&manifest, before.as_ref())?;
+                let (assembly, manifest) =
+                    start_with_files(store, self.files, &assembly, manifest, &self.options.swap, &self.view.history)?;
+                (assembly, Some(manifest))
+            }
+        };
+        let mut faults = lock(&self.view.faults);
+        faults.fit(&assembly, None);
+        let on_probation = manifest.iter().flat_map(|manifest| &manifest.probation).flat_map(|p| &p.swaps);
+        let place = |plugin: &String| assembly.outputs.in_force().iter().position(|name| name == plugin);
+        faults.set_probation(on_probation.map(|swap| place(&swap.plugin)).collect());
+        drop(faults);
+        *lock(&self.view.in_force) = Some(assembly.clone());
+        Ok((assembly, manifest))
     }
 
     fn open_store(&self) -> Result<LocalStore, Failure> {
@@ -222,14 +334,17 @@ impl Attempt<'_> {
     }
 
     /// Whose checkpoints are made.
-    fn identity(&self) -> Identity {
+    fn identity(&self, assembly: &Assembly, manifest: Option<&Manifest>) -> Identity {
+        let seen = manifest.map(|manifest| manifest.seen.clone()).filter(|seen| !seen.is_empty());
         Identity {
             pipeline: self.options.pipeline.clone(),
             run: self.options.run.clone(),
-            fingerprint: self.assembly.fingerprint(),
-            topic: self.assembly.outputs.topic.clone(),
-            aggregates: self.assembly.outputs.names.clone(),
-            plugins: self.assembly.digests(),
+            fingerprint: assembly.fingerprint(),
+            topic: assembly.outputs.topic.clone(),
+            aggregates: assembly.outputs.in_force().to_vec(),
+            plugins: assembly.versions.digests(),
+            beside: assembly.versions.beside(),
+            seen: seen.unwrap_or_else(|| self.files.versions.digests()),
         }
     }
 
@@ -243,12 +358,17 @@ impl Attempt<'_> {
         format!("{name}-{:08x}", hash as u32)
     }
 
-    fn beginning(&self, admin: &Admin, manifest: Option<Manifest>) -> Result<Beginning, Failure> {
+    fn beginning(
+        &self,
+        admin: &Admin,
+        manifest: Option<Manifest>,
+        held: Vec<StagedFile>,
+    ) -> Result<Beginning, Failure> {
         let mut on_wait = |what: &str| self.view.wait(&format!("waiting for kafka: {what}"));
         let topic_partitions = admin.wait_for_topic(&mut on_wait, self.stop)?;
         // Partitions that came since the last checkpoint are read from their beginning.
         let start = if manifest.is_some() { &Start::Earliest } else { &self.options.start };
-        let mut beginning = Beginning::of(manifest);
+        let mut beginning = Beginning::of(manifest, held);
         let new: Vec<i32> = topic_partitions.into_iter().filter(|p| !beginning.partitions.contains_key(p)).collect();
         for (partition, offset) in admin.start_offsets(start, &new)? {
             beginning.add(partition, offset);
@@ -258,6 +378,7 @@ impl Attempt<'_> {
 
     fn work(
         &self,
+        assembly: &Arc<Assembly>,
         store: LocalStore,
         admin: Admin,
         beginning: Beginning,
@@ -271,6 +392,8 @@ impl Attempt<'_> {
             budget: self.options.max_records.map(AtomicU64::new),
             state_budget: StateBudget::new(self.options.state_bytes),
             last_cut: AtomicU64::new(0),
+            stand_at: AtomicU64::new(0),
+            samples: Samples::new(workers),
             abort: AtomicBool::new(false),
             standing: (0..workers).map(|_| Mutex::new(Standing::default())).collect(),
         });
@@ -302,14 +425,20 @@ impl Attempt<'_> {
                 wakers: wakers.clone(),
                 reports: reports_in.clone(),
             };
-            let mut worker = self.worker(number)?;
+            let mut worker = self.worker(assembly, number)?;
+            for (aggregate, name) in assembly.outputs.in_force().iter().enumerate() {
+                if let Some(why) = beginning.found().get(name).and_then(|found| found.failed.as_deref()) {
+                    worker.give_up_shadow(aggregate, why);
+                }
+            }
             for (&partition, &(offset, watermark)) in &beginning.partitions {
                 if worker_of(partition, workers) == number {
                     worker.assign(partition, offset, watermark);
                 }
             }
             worker.restore(&states)?;
-            drivers.push(self.driver(number, worker, source, wires, &shared, until, store.generation(), &anchors)?);
+            let generation = store.generation();
+            drivers.push(self.driver(assembly, number, worker, source, wires, &shared, until, generation, &anchors)?);
         }
         drop((states, peers, reports_in));
         *lock(&self.view.shared) = Some(shared.clone());
@@ -317,8 +446,9 @@ impl Attempt<'_> {
         let (discovered, discovery) = discover(admin, until.is_some());
         let partitions = beginning.partitions.keys().copied().collect();
         let root = self.options.output_root.clone();
+        let identity = self.identity(assembly, beginning.manifest.as_ref());
         let coordinator = Coordinator {
-            checkpointer: beginning.checkpointer(self.disk.clone(), store, root, self.identity()),
+            checkpointer: beginning.checkpointer(self.disk.clone(), store, root, identity),
             interval: self.options.checkpoint_interval,
             max_records: self.options.max_records,
             drain: self.options.drain,
@@ -332,6 +462,13 @@ impl Attempt<'_> {
             partitions,
             caught_up: 0,
             faults: self.view.faults.clone(),
+            assembly: assembly.clone(),
+            in_force: self.view.in_force.clone(),
+            switchboard: self.view.switchboard.clone(),
+            allowance: Allowance { time: self.options.swap.most_time, memory: self.options.swap.most_memory },
+            cost_before: None,
+            history: self.view.history.clone(),
+            retired: None,
         };
         let threads: Vec<JoinHandle<()>> = drivers.into_iter().map(spawn).collect::<Result<_, _>>()?;
         // Dropping the coordinator, at the end of its run, ends the workers: their command queues close.
@@ -345,9 +482,9 @@ impl Attempt<'_> {
         result
     }
 
-    fn worker(&self, number: usize) -> Result<Worker, Failure> {
-        let made = self.assembly.instances().map_err(|error| Failure::new(Class::Plugin, error))?;
-        let mut worker = Worker::new(self.assembly.plan.clone(), number, made.parser, made.aggregates);
+    fn worker(&self, assembly: &Assembly, number: usize) -> Result<Worker, Failure> {
+        let made = assembly.instances().map_err(|error| Failure::new(Class::Plugin, error))?;
+        let mut worker = Worker::new(assembly.plan.clone(), number, made.parser, made.aggregates);
         worker.treat(lock(&self.view.faults).treatment());
         Ok(worker)
     }
@@ -355,6 +492,7 @@ impl Attempt<'_> {
     #[allow(clippy::too_many_arguments, reason = "the parts of one thread, named once, here")]
     fn driver(
         &self,
+        assembly: &Assembly,
         number: usize,
         worker: Worker,
         source: Source,
@@ -365,16 +503,8 @@ impl Attempt<'_> {
         anchors: &BTreeMap<i32, Anchor>,
     ) -> Result<Driver, Failure> {
         let naming = FileNaming { run: self.file_run(), generation, worker: number };
-        let digests =
-            self.assembly.digests().into_iter().map(|(name, digest)| (format!("wasmill.plugin.{name}"), digest));
-        let provenance: Vec<(String, String)> = digests.collect();
-        let writers = Writers::new(
-            self.disk.clone(),
-            &self.assembly.output_specs,
-            &self.options.output_root,
-            naming,
-            &provenance,
-        )?;
+        let (specs, root) = (&assembly.output_specs, &self.options.output_root);
+        let writers = Writers::new(self.disk.clone(), specs, root, naming, &assembly.provenance())?;
         let idle_timeout = self.options.time.idle_timeout_us.map(|us| Duration::from_micros(us.unsigned_abs()));
         let anchors = source.partitions().into_iter().filter_map(|p| Some((p, *anchors.get(&p)?))).collect();
         let last_heard = source.partitions().into_iter().map(|p| (p, Instant::now())).collect();
@@ -383,8 +513,8 @@ impl Attempt<'_> {
             worker,
             source,
             writers,
-            outputs: self.assembly.outputs.clone(),
-            capsules: self.assembly.capsules.clone(),
+            outputs: assembly.outputs.clone(),
+            capsules: assembly.capsules.clone(),
             wires,
             shared: shared.clone(),
             reading: Reading {
@@ -398,6 +528,7 @@ impl Attempt<'_> {
             last_heard,
             anchors,
             troubled: None,
+            standing_since: None,
         })
     }
 }

@@ -1,25 +1,28 @@
 //! What the threads of one attempt share, and what they say to each other.
 
+use crate::assembly::Assembly;
 use crate::budget::StateBudget;
 use crate::failure::Failure;
 use crate::kafka::Waker;
 use crate::sink::SinkCut;
 use crossbeam_channel::{Receiver, Sender};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use wasmill_pipeline::change::Change;
 use wasmill_pipeline::checkpoint::Cut;
 use wasmill_pipeline::exchange::Message;
+use wasmill_pipeline::fault::Treatment;
 use wasmill_pipeline::lane::LaneCounts;
-use wasmill_pipeline::record::Anchor;
+use wasmill_pipeline::record::{Anchor, RawBatch};
+use wasmill_pipeline::shadow::Comparison;
 use wasmill_pipeline::time::watermark::Watermarks;
 
 /// Messages waiting for one worker; each holds up to a batch of rows.
 pub const INBOX: usize = 32;
 
 /// What the coordinator asks of a worker.
-#[derive(Clone, Debug)]
 pub enum Command {
     /// Take part in this cut.
     Cut(u64),
@@ -34,10 +37,22 @@ pub enum Command {
     Close(i64),
     /// Close everything: nothing is open at this watermark.
     Drain(i64),
+    /// Go on after a cut at which all stand still, with what changes there.
+    GoOn(Option<Box<Upgrade>>),
+    /// Treat the plugins in this way from now on.
+    Treat(Arc<Treatment>),
     /// Watch this aggregate no longer.
     Trust(usize),
     /// Tell the broker how far the group has come.
-    CommitOffsets(Vec<(i32, i64)>),
+    CommitOffsets(Arc<[(i32, i64)]>),
+}
+
+/// What a worker goes on with.
+pub struct Upgrade {
+    /// How the parts fit together.
+    pub assembly: Arc<Assembly>,
+    /// What changes in its machines.
+    pub change: Change,
 }
 
 /// What a worker tells the coordinator.
@@ -56,6 +71,11 @@ pub enum Report {
         /// How long the worker did nothing else.
         pause: Duration,
     },
+    /// It goes on after a cut at which all stood still.
+    WentOn {
+        /// How long it had done nothing else.
+        pause: Duration,
+    },
     /// It has read everything it was to read.
     CaughtUp,
     /// It failed, and has stopped.
@@ -72,6 +92,10 @@ pub struct Shared {
     pub state_budget: StateBudget,
     /// The number of the cut that is the last, in which all files are finished; 0 = the last is not known yet.
     pub last_cut: AtomicU64,
+    /// The number of the cut at which all close their files and stand still until they are told to go on; 0 = none.
+    pub stand_at: AtomicU64,
+    /// The last records read.
+    pub samples: Samples,
     /// Stop at once; what was not cut is read again by the next attempt.
     pub abort: AtomicBool,
     /// How each worker stands, for people.
@@ -100,22 +124,85 @@ impl Shared {
 pub struct Standing {
     /// What its lanes have seen in this attempt.
     pub counts: LaneCounts,
-    /// Rows its shards took in, by aggregate.
+    /// Rows its shards took in, by aggregate in force.
     pub counted: Vec<u64>,
-    /// Rows its shards set aside, by aggregate.
+    /// Rows its shards set aside, by aggregate in force.
     pub set_aside: Vec<u64>,
-    /// Rows its shards gave out, by aggregate.
+    /// Rows its shards gave out, by aggregate in force.
     pub closed: Vec<u64>,
-    /// Open groups, by aggregate.
+    /// Open groups, by place in the plan.
     pub open_groups: Vec<u64>,
-    /// What they take in memory, by aggregate.
+    /// What they take in memory, by place in the plan.
     pub state_bytes: Vec<u64>,
+    /// What plugins have cost since they were put in: of each place in the plan, and of the parser.
+    pub costs: (Vec<Cost>, Cost),
+    /// What was found of each shadow, by its aggregate.
+    pub comparisons: BTreeMap<usize, Comparison>,
     /// Per partition: the next offset, and the end as last heard.
     pub partitions: BTreeMap<i32, (i64, Option<i64>)>,
     /// What the source waits for, if it does.
     pub trouble: Option<String>,
     /// Records that the broker had removed before they were read.
     pub lost_records: u64,
+}
+
+/// What a plugin has cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Rows, or records, given to it.
+    pub rows: u64,
+    /// Time spent in it, ns.
+    pub spent_ns: u64,
+    /// Its memory, bytes.
+    pub memory_bytes: u64,
+}
+
+impl Cost {
+    /// Of both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            rows: self.rows + other.rows,
+            spent_ns: self.spent_ns + other.spent_ns,
+            memory_bytes: self.memory_bytes + other.memory_bytes,
+        }
+    }
+
+    /// The time that a row costs, ns; 0 where there was none.
+    pub fn ns_per_row(&self) -> f64 {
+        if self.rows == 0 { 0.0 } else { self.spent_ns as f64 / self.rows as f64 }
+    }
+}
+
+/// The last records that each worker read, for trying out plugins.
+pub struct Samples(Vec<Mutex<VecDeque<RawBatch>>>);
+
+impl Samples {
+    /// How many records of a worker are kept at least, where it has read that many.
+    const RECORDS: usize = 4_096;
+
+    /// Of so many workers, nothing yet.
+    pub fn new(workers: usize) -> Self {
+        Self((0..workers).map(|_| Mutex::default()).collect())
+    }
+
+    /// Keeps a batch, and lets go of old ones.
+    pub fn keep(&self, worker: usize, raw: &RawBatch) {
+        let mut kept = lock(&self.0[worker]);
+        kept.push_back(raw.clone());
+        let mut records: usize = kept.iter().map(RawBatch::len).sum();
+        while let Some(oldest) = kept.front()
+            && records - oldest.len() >= Self::RECORDS
+        {
+            records -= oldest.len();
+            kept.pop_front();
+        }
+    }
+
+    /// All that are kept.
+    pub fn all(&self) -> Vec<RawBatch> {
+        self.0.iter().flat_map(|kept| lock(kept).clone()).collect()
+    }
 }
 
 /// Locks, whether or not a thread died holding it: the attempt is over then anyway.

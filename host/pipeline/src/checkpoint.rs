@@ -2,9 +2,11 @@
 
 use crate::key::{hash, owner};
 use crate::lane::LaneCounts;
+use crate::shadow::Comparison;
 use crate::state::delta::{GroupEntry, StateDelta};
 use arrow_array::{BinaryArray, UInt32Array};
 use arrow_schema::ArrowError;
+use std::collections::BTreeMap;
 
 /// One partition at a cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,8 +36,12 @@ pub struct Cut {
     pub set_aside: Vec<u64>,
     /// Rows its shards gave out since the worker started, by aggregate.
     pub closed: Vec<u64>,
-    /// Its open groups, by aggregate.
+    /// Its open groups, by place in the plan.
     pub open_groups: Vec<u64>,
+    /// Groups that a retiring version has yet to end, by aggregate.
+    pub retiring_groups: BTreeMap<usize, u64>,
+    /// What was found of each shadow since the worker started, by aggregate.
+    pub comparisons: BTreeMap<usize, Comparison>,
     /// The largest watermark by which its shards closed windows.
     pub closed_up_to_us: i64,
     /// The least watermark at which nothing of it is open any more; `None` where nothing is.

@@ -11,6 +11,7 @@ use crate::plugin::{Fault, Parsed, Parser};
 use crate::record::RawBatch;
 use crate::spec::Window;
 use crate::time::lateness::{too_late_for_session, window_is_over};
+use crate::version::{ALL_KEYS, Role};
 use crate::window::Grid;
 use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampMicrosecondType;
@@ -62,6 +63,13 @@ impl LaneCounts {
         let zeros = || vec![0; aggregates];
         Self { late: zeros(), late_windows: zeros(), set_aside: zeros(), ..Self::default() }
     }
+
+    /// Goes on with another number of aggregates; those that stay keep their places.
+    pub(crate) fn resize(&mut self, aggregates: usize) {
+        for counts in [&mut self.late, &mut self.late_windows, &mut self.set_aside] {
+            counts.resize(aggregates, 0);
+        }
+    }
 }
 
 /// One partition's lane: its place in event time, and where the next record is.
@@ -88,6 +96,11 @@ impl Lane {
     /// The first offset not read yet.
     pub fn next_offset(&self) -> i64 {
         self.next_offset
+    }
+
+    /// Goes on by another plan.
+    pub(crate) fn follow(&mut self, plan: Arc<Plan>) {
+        self.plan = plan;
     }
 
     /// Raises the watermark: windows up to there were closed while the partition was idle.
@@ -254,8 +267,9 @@ impl Lane {
         let mut keys: HashMap<&[usize], Arc<Keys>> = HashMap::new();
         let mut records: Option<Arc<RawBatch>> = None;
         for (index, aggregate) in self.plan.aggregates.iter().enumerate() {
-            let (on_time, late) = judge(aggregate, &batch.times, &mut counts.late_windows[index]);
-            if !late.rows.is_empty() {
+            let (mut on_time, late) = judge(aggregate, &batch.times, &mut counts.late_windows[index]);
+            // A row that is late for one version is late for all; it is told once.
+            if !late.rows.is_empty() && aggregate.role == Role::Current {
                 counts.late[index] += late.rows.len() as u64;
                 out.late.push((index, batch.to_late(&self.plan, &late)?));
             }
@@ -270,6 +284,7 @@ impl Lane {
                 let columns: Vec<&ArrayRef> = aggregate.keys.iter().map(|&k| &batch.columns[k]).collect();
                 Arc::new(Keys::of(&columns, batch.rows()))
             });
+            leave_out(aggregate.role, keys, batch.rows(), &mut on_time);
             let watched = service.is_careful_with(raw);
             let all = Rows {
                 aggregate: index,
@@ -284,6 +299,16 @@ impl Lane {
         }
         out.raw.push(batch.to_raw(&self.plan)?);
         Ok(())
+    }
+}
+
+/// Leaves out the rows of keys that a version does not get.
+fn leave_out(role: Role, keys: &Keys, rows: usize, on_time: &mut Option<Vec<bool>>) {
+    if matches!(role, Role::Shadow { keys } if keys < ALL_KEYS) {
+        let taken = on_time.get_or_insert_with(|| vec![true; rows]);
+        for (row, taken) in taken.iter_mut().enumerate() {
+            *taken &= role.takes(keys.hash(keys.code(row)));
+        }
     }
 }
 

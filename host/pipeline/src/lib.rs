@@ -3,6 +3,7 @@
 //! This crate has no clock, no network, no disk, no WebAssembly runtime and no threads: what it answers depends on
 //! what it is given alone. The `wasmill` crate puts the doors around it. Start reading at [`pipeline`].
 
+pub mod change;
 pub mod checkpoint;
 pub mod dead_letter;
 pub mod error;
@@ -16,11 +17,13 @@ pub mod pipeline;
 pub mod plan;
 pub mod plugin;
 pub mod record;
+pub mod shadow;
 pub mod shard;
 pub mod spec;
 pub mod state;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod time;
+pub mod version;
 pub mod window;
 pub mod worker;

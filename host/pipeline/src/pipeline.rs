@@ -9,6 +9,7 @@
 //! The threads of the `wasmill` crate run the same machines with real queues between them; tests and simulations
 //! run them here, where every order of deliveries can be chosen.
 
+use crate::change::Change;
 use crate::checkpoint::Cut;
 use crate::error::Error;
 use crate::exchange::Message;
@@ -118,7 +119,16 @@ impl Pipeline {
         if !self.workers[worker].cut_is_ready() {
             return Ok(None);
         }
-        self.workers[worker].finish_cut().map(|(_, cut)| Some(cut))
+        let (_, cut) = self.workers[worker].finish_cut()?;
+        Ok(Some(cut))
+    }
+
+    /// A worker goes on after its part of a cut, with what changes there.
+    ///
+    /// # Errors
+    /// See [`Worker::go_on`].
+    pub fn go_on(&mut self, worker: usize, change: Option<Change>) -> Result<(), Error> {
+        self.workers[worker].go_on(change)
     }
 
     /// A consistent cut of all workers, one after the other.
@@ -134,6 +144,7 @@ impl Pipeline {
         for worker in 0..self.workers.len() {
             while !self.workers[worker].cut_is_ready() && self.deliver(worker, written)? {}
             cuts.extend(self.finish_cut(worker)?);
+            self.go_on(worker, None)?;
         }
         Ok(cuts)
     }

@@ -2,7 +2,9 @@
 
 use crate::error::Error;
 use crate::plugin::{AggregateDescription, DataType, Encoding, Field, ParserDescription, timestamp_type};
+use crate::shadow::Tolerance;
 use crate::spec::{AggregateSpec, PipelineSpec, TimeSpec, Window};
+use crate::version::{Role, Starts};
 use arrow_schema::{Field as ArrowField, Schema, SchemaRef};
 use std::sync::Arc;
 
@@ -10,7 +12,7 @@ use std::sync::Arc;
 pub const EVENT_TIME: &str = "event_time";
 
 /// A pipeline whose parts fit.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Plan {
     /// The topic, as it stands in outputs.
     pub topic: Arc<str>,
@@ -20,7 +22,7 @@ pub struct Plan {
     pub columns: Vec<Field>,
     /// Which of them is the time of the event.
     pub event_time: Option<usize>,
-    /// The aggregates, in the order of the pipeline file.
+    /// The aggregates in force, in the order of the pipeline file, and behind them versions that run beside these.
     pub aggregates: Vec<AggregatePlan>,
     /// Among how many workers keys are divided.
     pub workers: usize,
@@ -30,11 +32,19 @@ pub struct Plan {
     pub late_schema: SchemaRef,
 }
 
-/// One aggregate whose columns are found.
-#[derive(Debug)]
+/// One version of an aggregate whose columns are found.
+#[derive(Clone, Debug)]
 pub struct AggregatePlan {
     /// As the pipeline file says.
     pub spec: AggregateSpec,
+    /// The place of the version in force: its own, unless it runs beside that.
+    pub of: usize,
+    /// What it is for.
+    pub role: Role,
+    /// Which windows it answers for.
+    pub starts: Starts,
+    /// By how much it may differ, as a shadow.
+    pub tolerance: Tolerance,
     /// Where each of the plugin's inputs comes from, and how it is to be encoded.
     pub inputs: Vec<(Source, Encoding)>,
     /// The parser's columns that make the key.
@@ -47,6 +57,19 @@ pub struct AggregatePlan {
     pub schema: SchemaRef,
     /// The version of the plugin's states.
     pub state_version: u32,
+}
+
+/// A version that runs beside the one in force.
+#[derive(Clone, Debug)]
+pub struct Beside {
+    /// Of which aggregate, by its place.
+    pub of: usize,
+    /// What it is for; not current.
+    pub role: Role,
+    /// By how much a shadow may differ.
+    pub tolerance: Tolerance,
+    /// What its plugin says of itself.
+    pub description: AggregateDescription,
 }
 
 /// Where an aggregate's input comes from.
@@ -79,13 +102,30 @@ impl Plan {
         aggregates: &[AggregateDescription],
         workers: usize,
     ) -> Result<Self, Error> {
+        Self::with(spec, topic, parser, aggregates, &[], workers)
+    }
+
+    /// Fits the parts together, where there are versions beside those in force. All answer for all windows.
+    ///
+    /// # Errors
+    /// As for [`Self::new`].
+    pub fn with(
+        spec: &PipelineSpec,
+        topic: &str,
+        parser: &ParserDescription,
+        aggregates: &[AggregateDescription],
+        beside: &[Beside],
+        workers: usize,
+    ) -> Result<Self, Error> {
         let mut mistakes = Vec::new();
-        let plans = spec
-            .aggregates
-            .iter()
-            .zip(aggregates)
-            .map(|(spec, description)| plan_aggregate(spec, description, &parser.outputs, &mut mistakes))
-            .collect();
+        let mut plans = Vec::new();
+        for (of, (spec, description)) in spec.aggregates.iter().zip(aggregates).enumerate() {
+            plans.push(plan_aggregate(spec, of, description, &parser.outputs, &mut mistakes));
+        }
+        for Beside { of, role, description, tolerance } in beside {
+            let plan = plan_aggregate(&spec.aggregates[*of], *of, description, &parser.outputs, &mut mistakes);
+            plans.push(AggregatePlan { role: *role, tolerance: tolerance.clone(), ..plan });
+        }
         for reserved in ["event_ts", "topic", "partition", "offset", "window_start", "window_end", "late_by_us"] {
             if parser.outputs.iter().any(|f| f.name == reserved) {
                 mistakes.push(format!("the parser makes a column {reserved}, which is the host's; name it otherwise"));
@@ -106,6 +146,47 @@ impl Plan {
             late_schema,
         })
     }
+
+    /// Divides an aggregate's windows between the version in force and the one that is retiring, which answers for
+    /// those that start before `before_us`.
+    pub fn pin(&mut self, aggregate: usize, before_us: i64) {
+        for plan in self.aggregates.iter_mut().filter(|plan| plan.of == aggregate) {
+            match plan.role {
+                Role::Current => plan.starts = Starts::from(before_us),
+                Role::Retiring => plan.starts = Starts::before(before_us),
+                Role::Shadow { .. } => {}
+            }
+        }
+    }
+
+    /// An aggregate's shadow answers for the windows from `from_us` on, if it has not seen all.
+    pub fn observe(&mut self, aggregate: usize, from_us: Option<i64>) {
+        for plan in self.aggregates.iter_mut().filter(|plan| plan.of == aggregate && plan.role.is_shadow()) {
+            plan.starts = from_us.map_or(Starts::ALL, Starts::from);
+        }
+    }
+
+    /// The place of the version that is retiring from this aggregate's.
+    pub fn retiring(&self, aggregate: usize) -> Option<usize> {
+        self.aggregates.iter().position(|plan| plan.of == aggregate && plan.role == Role::Retiring)
+    }
+
+    /// The place of this aggregate's shadow.
+    pub fn shadow(&self, aggregate: usize) -> Option<usize> {
+        self.aggregates.iter().position(|plan| plan.of == aggregate && plan.role.is_shadow())
+    }
+
+    /// How many aggregates are in force: their places come first.
+    pub fn in_force(&self) -> usize {
+        self.aggregates.iter().take_while(|plan| plan.role == Role::Current).count()
+    }
+}
+
+impl AggregatePlan {
+    /// The name of its state in a checkpoint.
+    pub fn state_name(&self) -> String {
+        self.role.state_name(&self.spec.name).into_owned()
+    }
 }
 
 fn event_schemas(columns: &[Field]) -> (SchemaRef, SchemaRef) {
@@ -125,6 +206,7 @@ fn event_schemas(columns: &[Field]) -> (SchemaRef, SchemaRef) {
 
 fn plan_aggregate(
     spec: &AggregateSpec,
+    of: usize,
     description: &AggregateDescription,
     columns: &[Field],
     mistakes: &mut Vec<String>,
@@ -171,6 +253,10 @@ fn plan_aggregate(
     let schema = output_schema(spec, description, &keys.iter().map(|&k| &columns[k]).collect::<Vec<_>>(), mistakes);
     AggregatePlan {
         spec: spec.clone(),
+        of,
+        role: Role::Current,
+        starts: Starts::ALL,
+        tolerance: Tolerance::default(),
         inputs,
         key_types: keys.iter().map(|&k| columns[k].data_type).collect(),
         keys,

@@ -162,6 +162,11 @@ pub trait Parser: Send {
     /// What it makes.
     fn description(&self) -> &ParserDescription;
 
+    /// What it has spent in `parse` so far, ns; 0 where that is not measured.
+    fn spent_ns(&self) -> u64 {
+        0
+    }
+
     /// Parses one batch.
     ///
     /// # Errors
@@ -205,6 +210,11 @@ pub trait Aggregate: Send {
 
     /// What the instance takes in memory, its accumulators above all; 0 where that is not known.
     fn memory_bytes(&self) -> u64 {
+        0
+    }
+
+    /// What it has spent in `update` so far, ns; 0 where that is not measured.
+    fn spent_ns(&self) -> u64 {
         0
     }
 

@@ -8,11 +8,13 @@ use crate::fault::{Breaker, Cause, FaultRules, PluginFailure, Suspects};
 use crate::key;
 use crate::plan::{AggregatePlan, Bound, Plan};
 use crate::plugin::{Aggregate, Fault, timestamp_type};
+use crate::shadow::{Closed, ClosedGroup};
 use crate::spec::Window;
-use crate::state::delta::{GroupEntry, StateDelta};
+use crate::state::delta::{GroupEntry, GroupId, StateDelta};
 use crate::state::group::Groups;
 use crate::state::session::Sessions;
 use crate::state::windowed::Windowed;
+use crate::version::Role;
 use crate::window::Grid;
 use arrow_array::{ArrayRef, BinaryArray, RecordBatch, TimestampMicrosecondArray, UInt32Array};
 use std::sync::Arc;
@@ -29,13 +31,26 @@ pub struct Shard {
     plugin: Box<dyn Aggregate>,
     books: Books,
     slots: Vec<u32>,
-    counted: u64,
-    set_aside: u64,
-    closed: u64,
+    counts: ShardCounts,
+    /// Rows given to the plugin since the shard was made.
+    given: u64,
     rules: FaultRules,
     breaker: Breaker,
     /// Where the aggregate is out of service: how many groups its state has.
     resting: Option<usize>,
+    /// Whether somebody compares what it closes.
+    observed: bool,
+}
+
+/// What a shard did since its worker started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShardCounts {
+    /// Rows taken in.
+    pub counted: u64,
+    /// Rows set aside.
+    pub set_aside: u64,
+    /// Rows given out.
+    pub closed: u64,
 }
 
 /// What the host knows of the groups.
@@ -54,10 +69,11 @@ enum Open {
 impl Shard {
     /// An empty shard of the plan's aggregate number `aggregate`.
     pub fn new(plan: Arc<Plan>, aggregate: usize, plugin: Box<dyn Aggregate>) -> Self {
-        let spec = &plan.aggregates[aggregate].spec;
-        let lateness = spec.allowed_lateness_us;
+        let AggregatePlan { spec, starts, .. } = &plan.aggregates[aggregate];
+        let (lateness, starts) = (spec.allowed_lateness_us, *starts);
+        let observed = is_observed(&plan, aggregate);
         let open = match (Grid::of(&spec.window), spec.window) {
-            (Some(grid), _) => Open::Windowed(Windowed::new(grid, lateness)),
+            (Some(grid), _) => Open::Windowed(Windowed::new(grid, lateness, starts)),
             (None, Window::Session { gap_us }) => Open::Sessions(Sessions::new(gap_us, lateness)),
             (None, _) => unreachable!("only sessions have no grid"),
         };
@@ -67,13 +83,60 @@ impl Shard {
             plugin,
             books: Books { groups: Groups::default(), open },
             slots: Vec::new(),
-            counted: 0,
-            set_aside: 0,
-            closed: 0,
+            counts: ShardCounts::default(),
+            given: 0,
             rules: FaultRules::default(),
             breaker: Breaker::default(),
             resting: None,
+            observed,
         }
+    }
+
+    /// Has another place in another plan from now on, with the same plugin.
+    pub(crate) fn move_to(&mut self, plan: Arc<Plan>, aggregate: usize) {
+        if let Open::Windowed(windowed) = &mut self.books.open {
+            windowed.set_starts(plan.aggregates[aggregate].starts);
+        }
+        self.observed = is_observed(&plan, aggregate);
+        (self.plan, self.aggregate) = (plan, aggregate);
+    }
+
+    /// The groups that the last cut, which has just been made, has of it.
+    pub(crate) fn ids(&self) -> Vec<GroupId> {
+        self.books.groups.ids()
+    }
+
+    /// Notes everything as changed; `renamed` = as if no cut had ever seen it.
+    pub(crate) fn touch_all(&mut self, renamed: bool) {
+        self.books.groups.touch_all(renamed);
+    }
+
+    /// Takes up the groups of another, whose states this one's plugin reads.
+    ///
+    /// # Errors
+    /// The fault of either plugin.
+    pub(crate) fn inherit(&mut self, from: &mut Self) -> Result<(), Error> {
+        let slots = from.books.groups.slots();
+        let version = from.plan.aggregates[from.aggregate].state_version;
+        let role = self.plan.aggregates[self.aggregate].role;
+        for slots in slots.chunks(SLOTS_PER_CALL) {
+            let mine: Vec<u32> =
+                slots.iter().copied().filter(|&slot| role.takes(from.books.groups.get(slot).hash)).collect();
+            let states = from.plugin.snapshot(&mine).map_err(from.failure_in("snapshot"))?;
+            let entries: Vec<GroupEntry> = mine.iter().map(|&slot| from.books.groups.entry(slot)).collect();
+            self.restore(version, &entries, &states)?;
+        }
+        Ok(())
+    }
+
+    /// What it did so far.
+    pub fn counts(&self) -> ShardCounts {
+        self.counts
+    }
+
+    /// Goes on counting from there.
+    pub(crate) fn set_counts(&mut self, counts: ShardCounts) {
+        self.counts = counts;
     }
 
     /// Sets what is done about the plugin's faults.
@@ -84,7 +147,7 @@ impl Shard {
     /// Takes the aggregate out of service before it has any state: the plugin is not called, and what would be
     /// restored stays as the checkpoint has it.
     pub fn take_out_of_service(&mut self) {
-        self.resting = Some(0);
+        self.resting.get_or_insert(0);
     }
 
     /// Adds rows that are not too late. Where they come with their records, those on which the plugin fails are set
@@ -94,6 +157,7 @@ impl Shard {
     /// The plugin's fault; the shard is of no use afterwards.
     pub fn update(&mut self, rows: &Rows, poison: &mut Vec<Poison>) -> Result<(), Error> {
         self.breaker.see(rows.len());
+        self.given += rows.len() as u64;
         if let Some(records) = &rows.records {
             return self.update_carefully(rows, records, poison);
         }
@@ -101,7 +165,7 @@ impl Shard {
         self.apply(rows).map_err(|fault| {
             self.failure(fault, Cause::Records(Suspects { partition, first: rows.offset(0), last: rows.offset(last) }))
         })?;
-        self.counted += rows.len() as u64;
+        self.counts.counted += rows.len() as u64;
         Ok(())
     }
 
@@ -142,22 +206,26 @@ impl Shard {
         move |fault| PluginFailure { aggregate, fault, cause: Cause::Call(call) }.into()
     }
 
-    /// Closes every window and session that is over at the pipeline's watermark, and gives their rows sorted by
-    /// window start and key.
+    /// Closes every window and session that is over at the pipeline's watermark, and gives the rows of those that it
+    /// answers for, sorted by window start and key. A session is another version's, `before`, if it began there
+    /// earlier than this one answers for.
     ///
     /// # Errors
     /// The plugin's fault; the shard is of no use afterwards.
-    pub fn close(&mut self, watermark: i64, out: &mut Vec<RecordBatch>) -> Result<(), Error> {
+    pub fn close(&mut self, watermark: i64, before: Option<&Self>, out: &mut Vec<Closed>) -> Result<(), Error> {
         let Books { groups, open } = &mut self.books;
         let over = match open {
             Open::Windowed(windowed) => windowed.take_over(groups, watermark),
             Open::Sessions(sessions) => sessions.take_over(groups, watermark),
         };
         for slots in over.chunks(SLOTS_PER_CALL) {
-            let batch = self.finish(slots)?;
-            self.closed += batch.num_rows() as u64;
-            if batch.num_rows() > 0 {
-                out.push(batch);
+            let mine: Vec<u32> = slots.iter().copied().filter(|&slot| self.answers_for(slot, before)).collect();
+            if !mine.is_empty() {
+                let closed = self.finish(&mine)?;
+                self.counts.closed += closed.rows.num_rows() as u64;
+                if closed.rows.num_rows() > 0 || self.observed {
+                    out.push(closed);
+                }
             }
             self.plugin.release(slots).map_err(self.failure_in("release"))?;
             for &slot in slots {
@@ -167,16 +235,20 @@ impl Shard {
         Ok(())
     }
 
-    fn finish(&mut self, slots: &[u32]) -> Result<RecordBatch, Error> {
+    fn answers_for(&self, slot: u32, before: Option<&Self>) -> bool {
+        let (starts, group) = (self.plan.aggregates[self.aggregate].starts, self.books.groups.get(slot));
+        let theirs = before.and_then(|other| {
+            let Open::Sessions(sessions) = &other.books.open else { return None };
+            let around = sessions.around(&other.books.groups, &group.key, group.hash, group.start)?;
+            Some(other.books.groups.get(around).start < starts.from_us)
+        });
+        starts.contain(group.start) && theirs != Some(true)
+    }
+
+    fn finish(&mut self, slots: &[u32]) -> Result<Closed, Error> {
         let plan = &self.plan.aggregates[self.aggregate];
         let starts = instants(slots.iter().map(|&s| self.books.groups.get(s).start));
-        let ends = instants(slots.iter().map(|&s| {
-            let group = self.books.groups.get(s);
-            match &self.books.open {
-                Open::Windowed(windowed) => windowed.end(group.start),
-                Open::Sessions(sessions) => sessions.end(group.last),
-            }
-        }));
+        let ends = instants(slots.iter().map(|&s| self.end(s)));
         let context: Vec<ArrayRef> = plan
             .context
             .iter()
@@ -188,6 +260,7 @@ impl Shard {
         let finished = self.plugin.finish(slots, &context).map_err(self.failure_in("finish"))?;
         let mut columns = vec![starts, ends];
         columns.extend(key::decode(&plan.key_types, slots.iter().map(|&s| &*self.books.groups.get(s).key))?);
+        let groups = if self.observed { self.closed_groups(slots, finished.origins.as_deref()) } else { Vec::new() };
         if let Some(origins) = finished.origins {
             let origins = UInt32Array::from(origins);
             for column in &mut columns {
@@ -195,7 +268,29 @@ impl Shard {
             }
         }
         columns.extend(finished.columns);
-        make_batch(plan, columns)
+        Ok(Closed { rows: make_batch(plan, columns)?, groups })
+    }
+
+    /// Which rows are whose.
+    fn closed_groups(&self, slots: &[u32], origins: Option<&[u32]>) -> Vec<ClosedGroup> {
+        let mut from = 0;
+        let group = |(index, &slot): (usize, &u32)| {
+            let rows = origins.map_or(1, |all| all[from..].iter().take_while(|&&of| of as usize == index).count());
+            from += rows;
+            let group = self.books.groups.get(slot);
+            let (key, hash, end_us) = (group.key.clone(), group.hash, self.end(slot));
+            ClosedGroup { start_us: group.start, end_us, key, hash, rows: from - rows..from }
+        };
+        slots.iter().enumerate().map(group).collect()
+    }
+
+    /// The exclusive end of a group's window or session.
+    fn end(&self, slot: u32) -> i64 {
+        let group = self.books.groups.get(slot);
+        match &self.books.open {
+            Open::Windowed(windowed) => windowed.end(group.start),
+            Open::Sessions(sessions) => sessions.end(group.last),
+        }
     }
 
     /// What changed since the last cut.
@@ -207,7 +302,7 @@ impl Shard {
         let (deletes, puts, slots) = self.books.groups.take_changes();
         let states = concat(&self.snapshot(&slots)?)?;
         let plan = &self.plan.aggregates[self.aggregate];
-        Ok(StateDelta { aggregate: plan.spec.name.clone(), state_version: plan.state_version, deletes, puts, states })
+        Ok(StateDelta { aggregate: plan.state_name(), state_version: plan.state_version, deletes, puts, states })
     }
 
     /// The states of slots, in parts of so many as go into a call.
@@ -249,6 +344,12 @@ impl Shard {
         self.resting.unwrap_or_else(|| self.books.groups.len())
     }
 
+    /// How many of them it answers for.
+    pub fn own_groups(&self) -> usize {
+        let groups = self.books.groups.slots();
+        self.resting.unwrap_or_else(|| groups.into_iter().filter(|&slot| self.answers_for(slot, None)).count())
+    }
+
     /// What its open state takes in memory: the host's part, and all of the plugin's memory.
     pub fn state_bytes(&self) -> u64 {
         let found = match &self.books.open {
@@ -258,19 +359,19 @@ impl Shard {
         (self.books.groups.bytes() + found) as u64 + self.plugin.memory_bytes()
     }
 
-    /// How many rows it has taken in.
-    pub fn counted_rows(&self) -> u64 {
-        self.counted
+    /// Rows given to its plugin since that was put in.
+    pub fn given_rows(&self) -> u64 {
+        self.given
     }
 
-    /// How many rows it has set aside.
-    pub fn set_aside_rows(&self) -> u64 {
-        self.set_aside
+    /// All of its plugin's memory.
+    pub fn memory_bytes(&self) -> u64 {
+        self.plugin.memory_bytes()
     }
 
-    /// How many rows it has given out.
-    pub fn closed_rows(&self) -> u64 {
-        self.closed
+    /// What its plugin has spent in `update` so far, ns, where that is measured.
+    pub fn spent_ns(&self) -> u64 {
+        self.plugin.spent_ns()
     }
 
     /// The least watermark at which nothing is open any more; `None` where nothing is.
@@ -280,6 +381,12 @@ impl Shard {
             Open::Sessions(sessions) => sessions.last_close(&self.books.groups),
         }
     }
+}
+
+/// Whether what a version closes is compared.
+fn is_observed(plan: &Plan, aggregate: usize) -> bool {
+    let of = plan.aggregates[aggregate].of;
+    plan.aggregates[aggregate].role != Role::Retiring && plan.shadow(of).is_some()
 }
 
 fn instants(values: impl Iterator<Item = i64>) -> ArrayRef {

@@ -1,5 +1,6 @@
 //! A worker: the lanes of its partitions and the shards of its keys, in one thread.
 
+use crate::change::{Change, Heir};
 use crate::checkpoint::{Cut, PartitionCut, share_of};
 use crate::dead_letter::DeadLetter;
 use crate::error::Error;
@@ -10,9 +11,11 @@ use crate::mutation::{self, Mutation};
 use crate::plan::Plan;
 use crate::plugin::{Aggregate, Parser};
 use crate::record::RawBatch;
-use crate::shard::{Poison, Shard};
+use crate::shadow::{Closed, Comparison, Pair};
+use crate::shard::{Poison, Shard, ShardCounts};
 use crate::state::delta::StateDelta;
 use crate::time::NOTHING_SEEN;
+use crate::version::Role;
 use arrow_array::RecordBatch;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -39,6 +42,8 @@ pub struct Worker {
     plan: Arc<Plan>,
     number: usize,
     parser: Box<dyn Parser>,
+    /// Records given to the parser since that was put in.
+    given: u64,
     lanes: BTreeMap<i32, Lane>,
     shards: Vec<Shard>,
     counts: LaneCounts,
@@ -47,8 +52,14 @@ pub struct Worker {
     last_cut: u64,
     closed_up_to: i64,
     treatment: Treatment,
-    /// What became of the rows held back for a cut, to be given out with the next effects.
+    /// Rows held back for a cut that is finished: they are taken in when the worker goes on.
+    held: VecDeque<Rows>,
+    /// What became of them, to be given out with the next effects.
     left_over: Vec<Effect>,
+    /// Groups of versions that are gone, to be deleted by the next cut.
+    farewells: Vec<StateDelta>,
+    /// What was found of each shadow, by its aggregate.
+    comparisons: BTreeMap<usize, Comparison>,
 }
 
 /// A cut that waits for the barriers of the other workers.
@@ -70,6 +81,7 @@ impl Worker {
             plan,
             number,
             parser,
+            given: 0,
             lanes: BTreeMap::new(),
             shards,
             counts,
@@ -77,7 +89,10 @@ impl Worker {
             last_cut: 0,
             closed_up_to: NOTHING_SEEN,
             treatment: Treatment::default(),
+            held: VecDeque::new(),
             left_over: Vec::new(),
+            farewells: Vec::new(),
+            comparisons: BTreeMap::new(),
         }
     }
 
@@ -121,7 +136,7 @@ impl Worker {
     pub fn restore(&mut self, states: &[StateDelta]) -> Result<(), Error> {
         for delta in states {
             let aggregates = &self.plan.aggregates;
-            let Some(index) = aggregates.iter().position(|a| a.spec.name == delta.aggregate) else {
+            let Some(index) = aggregates.iter().position(|a| a.state_name() == delta.aggregate) else {
                 return Err(Error::Corrupt(format!("state of an unknown aggregate aggregate={}", delta.aggregate)));
             };
             let (entries, states) = share_of(delta, self.number, self.plan.workers)
@@ -142,6 +157,7 @@ impl Worker {
             self.lanes.values_mut().for_each(|lane| lane.raise(fastest));
         }
         effects.append(&mut self.left_over);
+        self.given += raw.len() as u64;
         let lane = self
             .lanes
             .get_mut(&raw.partition)
@@ -167,8 +183,12 @@ impl Worker {
 
     /// Adds rows to their shard.
     fn update(&mut self, rows: &Rows, effects: &mut Vec<Effect>) -> Result<(), Error> {
+        if self.has_failed(rows.aggregate) {
+            return Ok(());
+        }
         let mut poison = Vec::new();
         let updated = self.shards[rows.aggregate].update(rows, &mut poison);
+        let updated = self.unless_shadow(rows.aggregate, updated);
         for Poison { letter, report } in poison {
             effects.extend([Effect::DeadLetters(vec![letter]), Effect::Fault(Box::new(report))]);
         }
@@ -230,12 +250,82 @@ impl Worker {
     }
 
     fn close_up_to(&mut self, watermark: i64, effects: &mut Vec<Effect>) -> Result<(), Error> {
-        let mut closed = Vec::new();
-        for (index, shard) in self.shards.iter_mut().enumerate() {
-            shard.close(watermark, &mut closed)?;
-            effects.extend(closed.drain(..).map(|rows| Effect::Closed(index, rows)));
+        let mut closed: Vec<Vec<Closed>> = self.shards.iter().map(|_| Vec::new()).collect();
+        for index in self.closing_order() {
+            if self.has_failed(index) {
+                continue;
+            }
+            let plan = &self.plan.aggregates[index];
+            let before = if plan.role == Role::Current { self.plan.retiring(index) } else { Some(plan.of) };
+            let done = match before.filter(|&before| before != index && plan.role != Role::Retiring) {
+                Some(before) => match self.shards.get_disjoint_mut([index, before]) {
+                    Ok([shard, before]) => shard.close(watermark, Some(before), &mut closed[index]),
+                    Err(_) => Err(Error::Bug("a version has no place".into())),
+                },
+                None => self.shards[index].close(watermark, None, &mut closed[index]),
+            };
+            self.unless_shadow(index, done)?;
+        }
+        self.compare(&closed);
+        for (index, closed) in closed.into_iter().enumerate() {
+            if !self.plan.aggregates[index].role.is_shadow() {
+                let rows = closed.into_iter().map(|closed| closed.rows).filter(|rows| rows.num_rows() > 0);
+                effects.extend(rows.map(|rows| Effect::Closed(index, rows)));
+            }
         }
         Ok(())
+    }
+
+    /// First those that look into the sessions of others, which are still open then.
+    fn closing_order(&self) -> Vec<usize> {
+        let rank = |&index: &usize| match self.plan.aggregates[index].role {
+            Role::Shadow { .. } => 0,
+            Role::Current => 1,
+            Role::Retiring => 2,
+        };
+        let mut order: Vec<usize> = (0..self.shards.len()).collect();
+        order.sort_by_key(rank);
+        order
+    }
+
+    /// Compares what shadows closed with what the versions in force did.
+    fn compare(&mut self, closed: &[Vec<Closed>]) {
+        for (index, shadow) in self.plan.aggregates.iter().enumerate().filter(|(_, plan)| plan.role.is_shadow()) {
+            if self.has_failed(index) {
+                continue;
+            }
+            let current = &self.plan.aggregates[shadow.of];
+            let pair = Pair { current, shadow, tolerance: &shadow.tolerance };
+            self.comparisons.entry(shadow.of).or_default().compare(&pair, &closed[shadow.of], &closed[index]);
+        }
+    }
+
+    /// Whether it is a shadow that failed: it gets nothing and is asked nothing any more.
+    fn has_failed(&self, index: usize) -> bool {
+        let plan = &self.plan.aggregates[index];
+        plan.role.is_shadow() && self.comparisons.get(&plan.of).is_some_and(|found| found.failed.is_some())
+    }
+
+    /// A failure of a shadow is part of what is found, and nobody else's.
+    fn unless_shadow<T: Default>(&mut self, index: usize, done: Result<T, Error>) -> Result<T, Error> {
+        let plan = &self.plan.aggregates[index];
+        match done {
+            Err(Error::Plugin(failure)) if plan.role.is_shadow() => {
+                self.comparisons.entry(plan.of).or_default().failed = Some(failure.to_string());
+                Ok(T::default())
+            }
+            done => done,
+        }
+    }
+
+    /// A shadow that failed before is not asked anything.
+    pub fn give_up_shadow(&mut self, aggregate: usize, why: &str) {
+        self.comparisons.entry(aggregate).or_default().failed = Some(why.to_owned());
+    }
+
+    /// What was found of each shadow so far, by its aggregate.
+    pub fn comparisons(&self) -> &BTreeMap<usize, Comparison> {
+        &self.comparisons
     }
 
     /// The least watermark at which nothing of this worker is open; `None` where nothing is.
@@ -268,7 +358,7 @@ impl Worker {
         self.cutting.as_ref().is_some_and(|cutting| cutting.arrived.iter().all(|&here| here))
     }
 
-    /// Finishes the cut that is ready, and takes in the rows held back for it.
+    /// Finishes the cut that is ready. The worker stands still then, until it is told to go on.
     ///
     /// # Errors
     /// A plugin's fault, or [`Error::Bug`] where no cut is ready.
@@ -279,15 +369,98 @@ impl Worker {
         let cutting = self.cutting.take().expect("a cut that is ready is under way");
         self.last_cut = cutting.number;
         let cut = self.cut()?;
+        self.held = cutting.held;
+        Ok((cutting.number, cut))
+    }
+
+    /// Goes on after a cut, with what changes there, and takes in the rows held back for it.
+    ///
+    /// # Errors
+    /// A plugin's fault.
+    pub fn go_on(&mut self, change: Option<Change>) -> Result<(), Error> {
+        if let Some(change) = change {
+            self.change(change)?;
+        }
         for lane in self.lanes.values_mut() {
             lane.begin_interval();
         }
         let mut left_over = Vec::new();
-        for rows in cutting.held {
+        for rows in std::mem::take(&mut self.held) {
             self.update(&rows, &mut left_over)?;
         }
-        self.left_over = left_over;
-        Ok((cutting.number, cut))
+        self.left_over.append(&mut left_over);
+        Ok(())
+    }
+
+    /// Puts other versions in the places of the plan before, or beside them.
+    fn change(&mut self, change: Change) -> Result<(), Error> {
+        let Change { plan, parser, shards: heirs, treatment } = change;
+        let state_name = |index: usize| self.plan.aggregates[index].state_name();
+        let counts: Vec<ShardCounts> = (0..self.plan.in_force()).map(|index| self.counts_of(index)).collect();
+        // Whose state goes on under its name.
+        let named = |(index, heir): (usize, &Heir)| {
+            heir.of().filter(|&of| state_name(of) == plan.aggregates[index].state_name())
+        };
+        let keeps_name: Vec<Option<usize>> = heirs.iter().enumerate().map(named).collect();
+        for (index, shard) in self.shards.iter().enumerate() {
+            let deletes = if keeps_name.contains(&Some(index)) { Vec::new() } else { shard.ids() };
+            if !deletes.is_empty() {
+                let version = self.plan.aggregates[index].state_version;
+                self.farewells.push(StateDelta { deletes, ..StateDelta::new(state_name(index), version) });
+            }
+        }
+        let mut old: Vec<Option<Shard>> = std::mem::take(&mut self.shards).into_iter().map(Some).collect();
+        let mut new: Vec<Option<Shard>> = heirs.iter().map(|_| None).collect();
+        let nobody = || Error::Bug("a version inherits from a place where nobody is".into());
+        let mut staying = Vec::new();
+        for (index, heir) in heirs.into_iter().enumerate() {
+            let renamed = keeps_name[index].is_none();
+            let shard = match heir {
+                Heir::Same(of) => {
+                    staying.push((index, of, renamed));
+                    continue;
+                }
+                Heir::Empty(plugin) => Shard::new(plan.clone(), index, plugin),
+                Heir::Migrated(of, plugin) => {
+                    let mut shard = Shard::new(plan.clone(), index, plugin);
+                    shard.inherit(old.get_mut(of).and_then(Option::as_mut).ok_or_else(nobody)?)?;
+                    shard.touch_all(renamed);
+                    shard
+                }
+            };
+            new[index] = Some(shard);
+        }
+        // Last, as others may have inherited from them.
+        for (index, of, renamed) in staying {
+            let mut shard = old.get_mut(of).and_then(Option::take).ok_or_else(nobody)?;
+            shard.move_to(plan.clone(), index);
+            if renamed {
+                shard.touch_all(true);
+            }
+            new[index] = Some(shard);
+        }
+        self.shards = new.into_iter().map(|shard| shard.ok_or_else(nobody)).collect::<Result<_, _>>()?;
+        for (index, shard) in self.shards.iter_mut().enumerate() {
+            shard.set_counts(counts.get(index).copied().unwrap_or_default());
+        }
+        if let Some(parser) = parser {
+            (self.parser, self.given) = (parser, 0);
+        }
+        for lane in self.lanes.values_mut() {
+            lane.follow(plan.clone());
+        }
+        self.counts.resize(plan.aggregates.len());
+        self.comparisons.retain(|&of, _| plan.shadow(of).is_some());
+        self.plan = plan;
+        self.treat(treatment);
+        Ok(())
+    }
+
+    /// What was done for an aggregate so far, by all of its versions.
+    pub fn counts_of(&self, aggregate: usize) -> ShardCounts {
+        let own = self.shards[aggregate].counts();
+        let retiring = self.plan.retiring(aggregate).map_or(0, |index| self.shards[index].counts().closed);
+        ShardCounts { closed: own.closed + retiring, ..own }
     }
 
     fn cut(&mut self) -> Result<Cut, Error> {
@@ -297,19 +470,40 @@ impl Worker {
             watermark_us: lane.watermark(),
         });
         let partitions = partitions.collect();
-        let deltas = self.shards.iter_mut().map(Shard::cut).collect::<Result<_, _>>()?;
+        let mut deltas = std::mem::take(&mut self.farewells);
+        for index in 0..self.shards.len() {
+            if self.has_failed(index) {
+                continue;
+            }
+            let delta = self.shards[index].cut().map(Some);
+            deltas.extend(self.unless_shadow(index, delta)?);
+        }
+        let counts: Vec<ShardCounts> = (0..self.plan.in_force()).map(|index| self.counts_of(index)).collect();
         Ok(Cut {
             worker: self.number,
             partitions,
             deltas,
             counts: self.counts.clone(),
-            counted: self.shards.iter().map(Shard::counted_rows).collect(),
-            set_aside: self.shards.iter().map(Shard::set_aside_rows).collect(),
-            closed: self.shards.iter().map(Shard::closed_rows).collect(),
-            open_groups: self.shards.iter().map(|s| s.open_groups() as u64).collect(),
+            counted: counts.iter().map(|counts| counts.counted).collect(),
+            set_aside: counts.iter().map(|counts| counts.set_aside).collect(),
+            closed: counts.iter().map(|counts| counts.closed).collect(),
+            open_groups: self.shards.iter().map(|shard| shard.open_groups() as u64).collect(),
+            retiring_groups: self.retiring_groups(),
+            comparisons: self.comparisons.clone(),
             closed_up_to_us: self.closed_up_to,
             last_close_us: self.last_close(),
         })
+    }
+
+    /// How many groups the retiring version of each aggregate still has to end.
+    fn retiring_groups(&self) -> BTreeMap<usize, u64> {
+        let retiring = self.plan.aggregates.iter().zip(&self.shards).filter(|(plan, _)| plan.role == Role::Retiring);
+        retiring.map(|(plan, shard)| (plan.of, shard.own_groups() as u64)).collect()
+    }
+
+    /// What the parser was given since it was put in, and what it has spent on that, ns.
+    pub fn parsing(&self) -> (u64, u64) {
+        (self.given, self.parser.spent_ns())
     }
 
     /// What its lanes have seen so far.

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use wasmill_pipeline::fault::{FaultReport, FaultyCall};
 
@@ -62,7 +62,7 @@ pub struct Capsules {
     guests: Vec<Guest>,
     /// Per guest. Held while a file is written, so that one is written at a time.
     kept: Mutex<Vec<Minute>>,
-    outcomes: Outcomes,
+    outcomes: Arc<Outcomes>,
 }
 
 /// What became of faults so far, by how many.
@@ -86,13 +86,20 @@ impl Capsules {
         let minute = Minute { began: Instant::now(), kept: 0 };
         let kept = Mutex::new(vec![minute; guests.len()]);
         let (pipeline, topic) = (pipeline.to_owned(), topic.to_owned());
-        Self { settings, pipeline, topic, limits, guests, kept, outcomes: Outcomes::default() }
+        Self { settings, pipeline, topic, limits, guests, kept, outcomes: Arc::default() }
+    }
+
+    /// Goes on with other plugins, and the same counts.
+    #[must_use]
+    pub fn with(&self, guests: Vec<Guest>) -> Self {
+        let new = Self::new(self.settings.clone(), &self.pipeline, &self.topic, self.limits, guests);
+        Self { outcomes: self.outcomes.clone(), ..new }
     }
 
     /// How many faults have a capsule, have none as there were too many or none are wanted, and have none as it could
     /// not be written.
     pub fn outcomes(&self) -> [(&'static str, u64); 3] {
-        let Outcomes { kept, left_out, failed } = &self.outcomes;
+        let Outcomes { kept, left_out, failed } = self.outcomes.as_ref();
         [("kept", kept), ("left_out", left_out), ("failed", failed)].map(|(name, n)| (name, n.load(Ordering::Relaxed)))
     }
 

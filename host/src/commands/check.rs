@@ -62,7 +62,7 @@ pub(super) fn settings_mistakes(config: &Config) -> Vec<String> {
 }
 
 fn show(assembly: &Assembly, out: &mut impl Write) -> std::io::Result<()> {
-    for component in std::iter::once(&assembly.parser).chain(&assembly.aggregates) {
+    for component in std::iter::once(&assembly.versions.parser).chain(&assembly.versions.aggregates) {
         writeln!(
             out,
             "# {}: {} sha256 {}{}",

@@ -8,6 +8,7 @@ use super::instance::{Context, Instance};
 use super::lower::{Lowered, Varlen};
 use super::{Description, Error, description, lift, log};
 use arrow_array::{Array, ArrayRef, BinaryArray};
+use std::time::{Duration, Instant};
 use wasmill_pipeline::plugin::{Aggregate, AggregateDescription, Fault, FaultKind, Field, Finished};
 use wasmtime::Store;
 
@@ -18,13 +19,15 @@ pub(super) struct WasmAggregate {
     description: AggregateDescription,
     /// The instance, or the fault that ended it.
     instance: Result<Box<Instance<AggregatePlugin>>, Fault>,
+    /// What `update` took so far.
+    spent: Duration,
 }
 
 impl WasmAggregate {
     pub(super) fn new(component: &Component, config_json: &str) -> Result<Self, Error> {
         let (instance, description, _) = start(component, config_json)?;
         let (component, config_json) = (component.clone(), config_json.to_owned());
-        Ok(Self { component, config_json, description, instance: Ok(Box::new(instance)) })
+        Ok(Self { component, config_json, description, instance: Ok(Box::new(instance)), spent: Duration::ZERO })
     }
 
     pub(super) fn describe(component: &Component, config_json: &str) -> Result<Description, Error> {
@@ -64,11 +67,18 @@ impl Aggregate for WasmAggregate {
         self.instance.as_ref().map_or(0, |instance| instance.memory_bytes())
     }
 
+    fn spent_ns(&self) -> u64 {
+        self.spent.as_nanos() as u64
+    }
+
     fn update(&mut self, slots: &[u32], inputs: &[ArrayRef]) -> Result<(), Fault> {
+        let began = Instant::now();
         let lowered = lower(&self.description.inputs, inputs, slots.len());
         let lowered = lowered.map_err(|wrong| self.broken(wrong))?;
         let params: Vec<_> = lowered.iter().map(Lowered::as_param).collect();
-        self.call(|guest, store| guest.call_update(store, slots, &params))
+        self.call(|guest, store| guest.call_update(store, slots, &params))?;
+        self.spent += began.elapsed();
+        Ok(())
     }
 
     fn merge(&mut self, slots: &[u32], others: &[u32]) -> Result<(), Fault> {

@@ -7,6 +7,7 @@ use super::instance::Instance;
 use super::lower::Lowered;
 use super::{Description, Error, description, lift, log};
 use std::collections::HashSet;
+use std::time::{Duration, Instant};
 use wasmill_pipeline::dead_letter::Reason;
 use wasmill_pipeline::plugin::{Fault, FaultKind, Field, Parsed, Parser, ParserDescription, Reject};
 use wasmill_pipeline::record::RawBatch;
@@ -22,6 +23,7 @@ pub(super) struct WasmParser {
     /// After projection.
     description: ParserDescription,
     instance: Option<Instance<ParserPlugin>>,
+    spent: Duration,
 }
 
 /// All that makes one instance the equal of another.
@@ -65,7 +67,7 @@ impl WasmParser {
         let inputs = described.0.iter().map(Input::of).collect::<Result<_, _>>();
         let inputs = inputs.map_err(|message| component.description_error(message))?;
         let setup = Setup { config_json: config_json.to_owned(), topic: topic.to_owned(), described, projection };
-        Ok(Self { component: component.clone(), setup, inputs, description, instance: Some(instance) })
+        Ok(Self { component: component.clone(), setup, inputs, description, instance: Some(instance), spent: Duration::ZERO })
     }
 
     pub(super) fn describe(component: &Component, config_json: &str) -> Result<Description, Error> {
@@ -124,7 +126,12 @@ impl Parser for WasmParser {
         &self.description
     }
 
+    fn spent_ns(&self) -> u64 {
+        self.spent.as_nanos() as u64
+    }
+
     fn parse(&mut self, batch: &RawBatch) -> Result<Parsed, Fault> {
+        let began = Instant::now();
         let mut instance = self.take_instance()?;
         let lowered: Vec<Lowered<'_>> = self.inputs.iter().map(|input| input.lower(batch, &self.setup.topic)).collect();
         let params: Vec<_> = lowered.iter().map(Lowered::as_param).collect();
@@ -133,6 +140,7 @@ impl Parser for WasmParser {
         let parsed = self.check(answer, batch.len()).map_err(|wrong| self.fault(FaultKind::Contract, wrong))?;
         // Only an instance that answered well is used again.
         self.instance = Some(instance);
+        self.spent += began.elapsed();
         Ok(parsed)
     }
 }

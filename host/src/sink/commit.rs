@@ -69,6 +69,28 @@ pub fn recover(disk: &dyn Disk, root: &Path, finished: &[StagedFile], open: &[Op
     Commit { disk, root, step: &mut || Ok(()) }.run(finished, open)
 }
 
+/// Makes whole files of the open ones that a checkpoint knows of, and leaves them staged, as their turn has not come.
+/// To be called as `recover` is, and as often.
+///
+/// # Errors
+/// `Corrupt` when a file is shorter than the checkpoint says; else what the file system says.
+pub fn hold(disk: &dyn Disk, root: &Path, open: &[OpenFile]) -> Result<Vec<StagedFile>> {
+    let mut commit = Commit { disk, root, step: &mut || Ok(()) };
+    let mut held = Vec::with_capacity(open.len());
+    for file in open {
+        file.check()?;
+        let (staged, whole) = (root.join(&file.file.staged), root.join(whole_name(&file.file.staged)));
+        // Once more is no harm: its first bytes are the same, and so is the footer.
+        commit.complete(file, &whole)?;
+        disk.rename(&whole, &staged).map_err(Error::io("rename file", &whole))?;
+        if let Some(folder) = staged.parent() {
+            sync_path(disk, folder)?;
+        }
+        held.push(file.file.clone());
+    }
+    Ok(held)
+}
+
 /// One commit or recovery. `step` is asked before every change on disk; tests end the world there.
 struct Commit<'a> {
     disk: &'a dyn Disk,

@@ -24,7 +24,7 @@ mod writers;
 #[cfg(test)]
 mod tests;
 
-pub use commit::{commit, make_root, recover, sweep, sync};
+pub use commit::{commit, hold, make_root, recover, sweep, sync};
 pub use dead_letters::{dead_letter_batch, dead_letter_schema};
 pub use error::{Error, Result};
 pub use staged::{Format, OpenFile, SinkCut, StagedFile};

@@ -89,11 +89,20 @@ impl Writers {
         Ok(Self { disk, root, naming, outputs, seq: 0, rolled: Vec::new(), stopped: None })
     }
 
-    /// What Parquet files opened from now on say of their origin (after a swap).
-    pub fn set_provenance(&mut self, provenance: &[(String, String)]) {
-        for output in &mut self.outputs {
-            output.properties = parquet_file::properties(&output.spec().schema, provenance);
-        }
+    /// Goes on with other outputs, right after a cut that closed all files.
+    ///
+    /// # Errors
+    /// As for [`Self::new`]; `Config` also where files are open.
+    pub fn set_outputs(&mut self, outputs: &Arc<[OutputSpec]>, provenance: &[(String, String)]) -> Result<()> {
+        self.unless_stopped(|writers| {
+            if let Some(output) = writers.outputs.iter().find(|output| !output.parts.is_empty()) {
+                let problem = "its files must be closed before its columns change".to_owned();
+                return Err(Error::Config { output: output.spec().name.clone(), problem });
+            }
+            let outputs = (0..outputs.len()).map(|index| Output::new(outputs, index, &writers.root, provenance));
+            writers.outputs = outputs.collect::<Result<_>>()?;
+            Ok(())
+        })
     }
 
     /// Appends rows to the output of that index.

@@ -112,6 +112,12 @@ impl LocalStore {
             }
             manifest.checkpoint += 1;
             manifest.generation = self.generation;
+            manifest.format = FORMAT;
+            if let Some(probation) = &mut manifest.probation {
+                // This one took nothing in.
+                probation.until += 1;
+                probation.recoveries += 1;
+            }
             match self.publish(&manifest) {
                 Ok(()) => return Ok(Some(manifest)),
                 // The process before was faster once more: then that is the newest.
@@ -119,6 +125,14 @@ impl LocalStore {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// A checkpoint that is kept.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] and [`Error::Newer`] name its file.
+    pub fn checkpoint(&self, number: u64) -> Result<Manifest, Error> {
+        read_manifest(self.disk.as_ref(), &self.dir.join(Name::Manifest(number).to_string()))
     }
 
     /// Refuses a checkpoint whose state does not fit this pipeline.
@@ -263,17 +277,19 @@ impl LocalStore {
         Ok(true)
     }
 
-    /// Removes all but the newest `keep_manifests` (at least one) manifests and the segments that these name, as well as
-    /// what dead processes left. A checkpoint in the making is not touched. Says how many files went.
+    /// Removes all but the newest `keep_manifests` (at least one) manifests, the one numbered `besides`, and the segments
+    /// that these name, as well as what dead processes left. A checkpoint in the making is not touched. Says how many files went.
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Corrupt`] and [`Error::Newer`] when a kept manifest cannot be read: nothing is removed.
-    pub fn prune(&self, keep_manifests: usize) -> Result<usize, Error> {
+    pub fn prune(&self, keep_manifests: usize, besides: Option<u64>) -> Result<usize, Error> {
         let mut files = list(self.disk.as_ref(), &self.dir)?;
         let mut checkpoints: Vec<u64> = files.iter().filter_map(|(_, name)| name.checkpoint()).collect();
         checkpoints.sort_unstable_by(|a, b| b.cmp(a));
         let Some(&newest) = checkpoints.first() else { return Ok(0) };
+        let besides = besides.filter(|besides| checkpoints.contains(besides));
         checkpoints.truncate(keep_manifests.max(1));
+        checkpoints.extend(besides);
         let mut needed = Vec::new();
         for checkpoint in &checkpoints {
             let manifest = read_manifest(self.disk.as_ref(), &self.dir.join(Name::Manifest(*checkpoint).to_string()))?;

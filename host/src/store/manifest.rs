@@ -8,9 +8,10 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::error::Error;
 use wasmill_pipeline::record::Anchor;
+use wasmill_pipeline::shadow::Comparison;
 
 /// The format that this release writes, and the newest it reads.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// One checkpoint: a consistent cut through the pipeline, and the files that hold it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,6 +46,89 @@ pub struct Manifest {
     pub files: serde_json::Value,
     /// The sinks' files that are still being written.
     pub open_files: serde_json::Value,
+    /// Versions that run beside those in `plugins`.
+    #[serde(default)]
+    pub beside: Vec<Beside>,
+    /// A swap that can still be taken back.
+    #[serde(default)]
+    pub probation: Option<Probation>,
+    /// The sinks' files that were finished on probation: staged until that is over.
+    #[serde(default)]
+    pub held: serde_json::Value,
+    /// Digest of the file at each plugin's path when it was last dealt with, by the plugin's name.
+    #[serde(default)]
+    pub seen: BTreeMap<String, String>,
+}
+
+/// A version of an aggregate that runs beside the one in force.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Beside {
+    /// The aggregate's name.
+    pub aggregate: String,
+    /// The version's digest.
+    pub digest: String,
+    /// What it is for.
+    pub role: BesideRole,
+}
+
+impl Beside {
+    /// Whether it is compared, and not written.
+    pub fn is_shadow(&self) -> bool {
+        matches!(self.role, BesideRole::Shadow { .. })
+    }
+}
+
+/// What a version beside the one in force is for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BesideRole {
+    /// It ends the windows that it began.
+    Retiring {
+        /// Those that start before this instant, µs since the Unix epoch.
+        before_us: i64,
+    },
+    /// It is compared, and not written.
+    Shadow {
+        /// Where the first window starts that it has wholly seen, µs since the Unix epoch; `None` = it has seen all.
+        from_us: Option<i64>,
+        /// The checkpoint at which it began.
+        since: u64,
+        /// The share of keys that it gets, 0 to 1.
+        key_sample: f64,
+        /// By how much a column may differ, by its name.
+        tolerance: BTreeMap<String, f64>,
+        /// What was found so far.
+        #[serde(default)]
+        found: Comparison,
+    },
+}
+
+/// A swap that can still be taken back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probation {
+    /// What was replaced.
+    pub swaps: Vec<Swapped>,
+    /// The last checkpoint of the versions before.
+    pub boundary: u64,
+    /// The checkpoint with which the swap is for good.
+    pub until: u64,
+    /// How often a process has begun again since a checkpoint was made.
+    pub recoveries: u32,
+}
+
+/// A plugin that was replaced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Swapped {
+    /// Its name.
+    pub plugin: String,
+    /// The digest of the version before.
+    pub from: String,
+    /// The digest of the new version.
+    pub to: String,
+    /// What became of the state.
+    pub policy: Option<String>,
+    /// Who asked.
+    pub who: String,
 }
 
 /// Where a partition stands.
@@ -154,6 +238,10 @@ pub(super) mod tests {
             plugins: BTreeMap::from([("parser".into(), "abc".into())]),
             counters: BTreeMap::from([("records".into(), u64::MAX)]),
             segments: Vec::new(),
+            beside: Vec::new(),
+            probation: None,
+            held: serde_json::Value::Null,
+            seen: BTreeMap::new(),
             files: serde_json::json!([{"name": "part-1.parquet", "ratio": 0.1}]),
             open_files: serde_json::Value::Null,
         }

@@ -24,5 +24,5 @@ mod segment;
 
 pub use error::Error;
 pub use local::{LocalStore, latest_in};
-pub use manifest::{FORMAT, Manifest, PartitionState, SegmentRef};
+pub use manifest::{Beside, BesideRole, FORMAT, Manifest, PartitionState, Probation, SegmentRef, Swapped};
 pub use merge::plan_merge;

@@ -15,8 +15,10 @@ use std::path::Path;
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use super::error::Error;
-use super::manifest::FORMAT;
 use wasmill_pipeline::state::delta::StateDelta;
+
+/// The encoding's version.
+const FORMAT: u32 = 1;
 
 const MAGIC: &[u8; 16] = b"wasmill segment\n";
 

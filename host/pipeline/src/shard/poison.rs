@@ -43,7 +43,7 @@ impl Shard {
     ) -> Result<(), Error> {
         let backup = self.back_up()?;
         let Err(fault) = self.apply(rows) else {
-            self.counted += rows.len() as u64;
+            self.counts.counted += rows.len() as u64;
             return Ok(());
         };
         if rows.len() == 1 {
@@ -92,7 +92,7 @@ impl Shard {
             letter: DeadLetter::of_row(records, offset, aggregate, fault.to_string()),
             report: FaultReport { fault: fault.clone(), aggregate: Some(aggregate), origin, call },
         });
-        self.set_aside += 1;
+        self.counts.set_aside += 1;
         self.take_back(backup)?;
         match self.breaker.fault(&self.rules, origin) {
             Some(cause) => Err(self.failure(fault, cause)),

@@ -141,6 +141,28 @@ impl Groups {
         self.live -= 1;
     }
 
+    /// A group as a cut has it.
+    pub(crate) fn entry(&self, slot: u32) -> GroupEntry {
+        let group = self.get(slot);
+        GroupEntry { id: GroupId { key: group.key.to_vec(), start_us: group.start }, last_us: group.last }
+    }
+
+    /// What the last cut has of them, if nothing changed since then.
+    pub(crate) fn ids(&self) -> Vec<GroupId> {
+        let open = self.slots.iter().filter(|group| group.live);
+        open.map(|group| GroupId { key: group.key.to_vec(), start_us: group.start }).collect()
+    }
+
+    /// Notes all groups as changed. `renamed` = as if no cut had ever seen them.
+    pub(crate) fn touch_all(&mut self, renamed: bool) {
+        for slot in self.slots() {
+            self.touch(slot);
+            if renamed {
+                self.slots[slot as usize].persisted = false;
+            }
+        }
+    }
+
     /// Everything that changed since the last call: groups gone, and groups to put with their slots. Afterwards all
     /// is as the cut has it.
     pub(crate) fn take_changes(&mut self) -> (Vec<GroupId>, Vec<GroupEntry>, Vec<u32>) {
@@ -160,8 +182,7 @@ impl Groups {
                 self.gone.push(GroupId { key: group.key.to_vec(), start_us });
             }
             (group.persisted_start, group.persisted) = (group.start, true);
-            let id = GroupId { key: group.key.to_vec(), start_us: group.start };
-            puts.push(GroupEntry { id, last_us: group.last });
+            puts.push(self.entry(slot));
             true
         });
         (std::mem::take(&mut self.gone), puts, slots)

@@ -97,6 +97,19 @@ impl Sessions {
         home
     }
 
+    /// The open session of a key that holds an instant.
+    pub(crate) fn around(&self, groups: &Groups, key: &[u8], hash: u64, time: i64) -> Option<u32> {
+        let mut slot = self.by_key.find(hash, |&slot| *groups.get(slot).key == *key).copied()?;
+        while slot != NONE {
+            let session = groups.get(slot);
+            if session.start <= time && time <= session.last {
+                return Some(slot);
+            }
+            slot = session.next;
+        }
+        None
+    }
+
     /// Takes in a session that was opened from a checkpoint.
     pub(crate) fn adopt(&mut self, groups: &mut Groups, slot: u32) {
         let (hash, key) = (groups.get(slot).hash, groups.get(slot).key.clone());

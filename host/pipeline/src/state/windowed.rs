@@ -5,6 +5,7 @@ use crate::event::Times;
 use crate::key::Keys;
 use crate::plugin::NOBODY;
 use crate::time::lateness::window_is_over;
+use crate::version::Starts;
 use crate::window::Grid;
 use hashbrown::HashTable;
 use std::collections::BTreeMap;
@@ -14,14 +15,21 @@ use std::collections::BTreeMap;
 pub(crate) struct Windowed {
     grid: Grid,
     allowed_lateness: i64,
+    /// The windows that are opened.
+    starts: Starts,
     windows: BTreeMap<i64, HashTable<u32>>,
     /// Per key of the batch, the window it was last seen in and its slot there.
     memo: Vec<(i64, u32)>,
 }
 
 impl Windowed {
-    pub(crate) fn new(grid: Grid, allowed_lateness: i64) -> Self {
-        Self { grid, allowed_lateness, windows: BTreeMap::new(), memo: Vec::new() }
+    pub(crate) fn new(grid: Grid, allowed_lateness: i64, starts: Starts) -> Self {
+        Self { grid, allowed_lateness, starts, windows: BTreeMap::new(), memo: Vec::new() }
+    }
+
+    /// Opens other windows from now on.
+    pub(crate) fn set_starts(&mut self, starts: Starts) {
+        self.starts = starts;
     }
 
     /// How many rounds of slots a batch needs: an event has one slot in each.
@@ -29,7 +37,8 @@ impl Windowed {
         self.grid.windows_per_event()
     }
 
-    /// The slots of `rows` in their newest window but `round`; nobody's where the row is too late for that one.
+    /// The slots of `rows` in their newest window but `round`; nobody's where the row is too late for that one, or the
+    /// window is another version's.
     pub(crate) fn assign(
         &mut self,
         groups: &mut Groups,
@@ -44,7 +53,8 @@ impl Windowed {
         let back = round * self.grid.step;
         for row in rows {
             let start = self.grid.newest_start(times.events[row]) - back;
-            if window_is_over(self.grid.end(start), self.allowed_lateness, times.watermarks[row]) {
+            let over = window_is_over(self.grid.end(start), self.allowed_lateness, times.watermarks[row]);
+            if over || !self.starts.contain(start) {
                 slots.push(NOBODY);
                 continue;
             }

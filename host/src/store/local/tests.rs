@@ -184,7 +184,7 @@ fn a_newer_format_is_refused_and_untouched() {
     let error = store.latest().unwrap_err();
     assert_eq!(error.class(), Class::Config);
     assert!(error.to_string().contains("format 2") && error.to_string().contains("up to 1"), "{error}");
-    assert!(store.prune(1).is_err());
+    assert!(store.prune(1, None).is_err());
     assert_eq!(fs::read(&path).unwrap(), br#"{"manifest":{"format":2}}"#);
 }
 
@@ -259,7 +259,7 @@ fn prune_keeps_what_kept_manifests_name_and_what_is_in_the_making() {
     publish(&store, 1, &segments[..1]);
     publish(&store, 2, &segments[..2]);
     publish(&store, 3, &segments[1..3]);
-    assert_eq!(store.prune(1).unwrap(), 3);
+    assert_eq!(store.prune(1, None).unwrap(), 3);
     let manifest = Name::Manifest(3).to_string();
     let kept = ["LOCK", "generation-1", &manifest, "segment-2-1-1.bin", "segment-3-1-2.bin", "segment-4-1-3.bin"];
     assert_eq!(names(dir.path()), kept);
@@ -275,7 +275,7 @@ fn leftovers_of_a_dead_process_are_harmless_and_pruned() {
     let store = open(dir.path());
     assert_eq!(store.latest().unwrap().unwrap().checkpoint, 1);
     publish(&store, 2, &[]);
-    store.prune(1).unwrap();
+    store.prune(1, None).unwrap();
     assert_eq!(names(dir.path()), ["LOCK", "generation-2", &Name::Manifest(2).to_string(), "notes.txt"]);
 }
 
@@ -316,7 +316,7 @@ proptest! {
                 segments.splice(range, [merged]);
             }
             publish(&store, checkpoint, &segments);
-            store.prune(1).unwrap();
+            store.prune(1, None).unwrap();
         }
         let manifest = store.latest().unwrap().unwrap();
         prop_assert_eq!(replay(&store.load(&manifest.segments).unwrap()), replay(&all));

@@ -1,0 +1,38 @@
+//! What changes between two cuts: other plugins, with the state that they take up.
+
+use crate::fault::Treatment;
+use crate::plan::Plan;
+use crate::plugin::{Aggregate, Parser};
+use std::sync::Arc;
+
+/// What changes in one worker.
+pub struct Change {
+    /// How the parts fit together from now on.
+    pub plan: Arc<Plan>,
+    /// The parser, where it is another.
+    pub parser: Option<Box<dyn Parser>>,
+    /// Where each entry of the plan comes from.
+    pub shards: Vec<Heir>,
+    /// How the plugins are treated from now on.
+    pub treatment: Treatment,
+}
+
+/// Where a shard of the plan to come comes from.
+pub enum Heir {
+    /// It is the one at this place, plugin, state and all.
+    Same(usize),
+    /// Another plugin reads the state of the one at this place.
+    Migrated(usize, Box<dyn Aggregate>),
+    /// Another plugin begins without state.
+    Empty(Box<dyn Aggregate>),
+}
+
+impl Heir {
+    /// The place of the one whose state it takes up.
+    pub fn of(&self) -> Option<usize> {
+        match self {
+            Self::Same(place) | Self::Migrated(place, _) => Some(*place),
+            Self::Empty(_) => None,
+        }
+    }
+}

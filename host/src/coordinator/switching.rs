@@ -1,0 +1,272 @@
+//! How the coordinator puts other versions in, and takes them back.
+
+use super::{Coordinator, Parts};
+use crate::admin::control::{Boundary, Outcome, RefusalKind};
+use crate::assembly::Assembly;
+use crate::chronicle::Event;
+use crate::failure::Failure;
+use crate::shared::{Command, Cost, Report, lock};
+use crate::store::{Probation, Swapped};
+use crate::switch::{Action, GoBack, Order, Origin, Pin, Prepared, UnderWay, refuse};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use wasmill_pipeline::error::Class;
+use wasmill_pipeline::time::NOTHING_SEEN;
+
+/// Below so many rows a version's cost says nothing.
+const FEWEST_ROWS: u64 = 1_000;
+
+/// Below so much time it says nothing either.
+const LEAST_TIME: Duration = Duration::from_millis(20);
+
+/// More memory than this, at least, is too much: an instance takes some that has nothing to do with rows.
+const MEMORY_GRANULE: u64 = 64 << 20;
+
+impl Coordinator {
+    /// Carries out what is ordered, between two checkpoints.
+    pub(super) fn obey(&mut self) -> Result<(), Failure> {
+        if let Some(aggregate) = self.retired.take() {
+            self.retire(aggregate)?;
+        }
+        match self.switchboard.take() {
+            None => Ok(()),
+            Some(Order::See { plugin, digest }) => {
+                self.checkpointer.see(&plugin, &digest);
+                Ok(())
+            }
+            Some(Order::Put(prepared)) => self.put(*prepared),
+            Some(Order::GoBack { plugin, who, reply }) => {
+                let swap = |probation: &Probation| probation.swaps.iter().find(|swap| swap.plugin == plugin).cloned();
+                match self.checkpointer.probation().and_then(swap) {
+                    None => {
+                        let message = format!(
+                            "{plugin} is not on probation: what is in force is for good; a version before is swapped in \
+                             like any other, by its digest: see `wasmill history`"
+                        );
+                        refuse(Some(&reply), RefusalKind::Conflict, message);
+                        Ok(())
+                    }
+                    Some(swap) => {
+                        let action = rollback(swap, &who);
+                        self.switchboard.begin(UnderWay { action, reply: Some(reply) });
+                        let why = format!("asked by {who}");
+                        Err(Failure::new(Class::Plugin, GoBack { why, who: Some(who) }))
+                    }
+                }
+            }
+        }
+    }
+
+    /// Puts other versions in, at a boundary of their own, and makes the first checkpoint of theirs.
+    fn put(&mut self, mut prepared: Prepared) -> Result<(), Failure> {
+        let reply = prepared.reply.take();
+        if let Some(why) = self.why_not(&prepared) {
+            refuse(reply.as_ref(), RefusalKind::Conflict, why);
+            return Ok(());
+        }
+        let (action, swapped, place) = (prepared.action.clone(), prepared.swapped(), prepared.place());
+        let (is_swap, checkpoints) = (prepared.probation.is_some(), prepared.probation.unwrap_or(0));
+        self.switchboard.begin(UnderWay { action: action.clone(), reply });
+        let number = self.checkpointer.checkpoint() + 1;
+        self.shared.stand_at.store(number, Ordering::SeqCst);
+        let parts = self.collect()?;
+        let cost_before = self.cost(place);
+        let treatment = {
+            let mut faults = lock(&self.faults);
+            faults.fit(&prepared.assembly, is_swap.then_some(place));
+            faults.set_probation(if is_swap { vec![place] } else { Vec::new() });
+            faults.treatment()
+        };
+        let from_us = self.instant_after(&parts);
+        let (assembly, upgrades) = prepared.upgrades(from_us, &treatment);
+        for ((commands, waker), upgrade) in self.commands.iter().zip(&self.wakers).zip(upgrades) {
+            commands.send(Command::GoOn(Some(Box::new(upgrade)))).map_err(|_| self.workers_gone())?;
+            waker.wake();
+        }
+        let boundary = self.publish(parts)?.boundary;
+        let pause = self.wait_until_all_go_on()?;
+        let until = number + 1 + checkpoints;
+        let probation = || Probation { swaps: vec![swapped], boundary: number, until, recoveries: 0 };
+        let probation = (checkpoints > 0).then(probation);
+        let on_probation = probation.is_some();
+        self.checkpointer.change(assembly.versions.digests(), assembly.versions.beside(), probation);
+        if action.file {
+            self.checkpointer.see(&action.plugin, &action.to);
+        }
+        self.cost_before = on_probation.then_some(cost_before);
+        self.work_with(assembly);
+        self.cut()?;
+        lock(&self.progress).switch_pause = pause;
+        if !on_probation {
+            lock(&self.faults).set_probation(Vec::new());
+        }
+        self.tell_done(&action, on_probation.then_some(until), boundary, pause);
+        Ok(())
+    }
+
+    /// Why this cannot be put in just now.
+    fn why_not(&self, prepared: &Prepared) -> Option<String> {
+        if let Some(probation) = self.checkpointer.probation() {
+            let names: Vec<&str> = probation.swaps.iter().map(|swap| swap.plugin.as_str()).collect();
+            return Some(format!(
+                "{} is on probation until checkpoint {}; wait for that, or take it back with `wasmill rollback`",
+                names.join(", "),
+                probation.until
+            ));
+        }
+        let stale = !Arc::ptr_eq(prepared.base(), &self.assembly);
+        stale.then(|| "the versions at work have changed meanwhile; ask again".to_owned())
+    }
+
+    /// The versions at work from now on.
+    fn work_with(&mut self, assembly: Arc<Assembly>) {
+        *lock(&self.in_force) = Some(assembly.clone());
+        self.assembly = assembly;
+    }
+
+    fn wait_until_all_go_on(&mut self) -> Result<Duration, Failure> {
+        let (mut waiting, mut longest) = (self.commands.len(), Duration::ZERO);
+        while waiting > 0 {
+            match self.reports.recv().map_err(|_| self.workers_gone())? {
+                Report::WentOn { pause } => {
+                    waiting -= 1;
+                    longest = longest.max(pause);
+                }
+                other => self.hear(other)?,
+            }
+        }
+        Ok(longest)
+    }
+
+    /// An instant that no record read before the cut comes to.
+    fn instant_after(&self, parts: &Parts) -> i64 {
+        let delay = self.assembly.plan.time.watermark_delay_us;
+        let partitions = parts.cuts.iter().flat_map(|cut| &cut.partitions);
+        let seen = partitions.map(|partition| partition.watermark_us).filter(|&mark| mark != NOTHING_SEEN);
+        seen.max().map_or(NOTHING_SEEN, |latest| latest.saturating_add(delay).saturating_add(1))
+    }
+
+    /// What a plugin has cost in all workers since it was put in; `None` = the parser.
+    fn cost(&self, place: Option<usize>) -> Cost {
+        let of = |standing: &crate::shared::Standing| match place {
+            Some(place) => standing.costs.0.get(place).copied().unwrap_or_default(),
+            None => standing.costs.1,
+        };
+        self.shared.standing.iter().map(|standing| of(&lock(standing))).fold(Cost::default(), Cost::and)
+    }
+
+    /// Takes a version on probation back that costs more than it may.
+    pub(super) fn check_allowance(&self) -> Result<(), Failure> {
+        let (Some(probation), Some(before)) = (self.checkpointer.probation(), self.cost_before) else { return Ok(()) };
+        let Some(swap) = probation.swaps.first() else { return Ok(()) };
+        let place = self.assembly.outputs.in_force().iter().position(|name| *name == swap.plugin);
+        let now = self.cost(place);
+        let telling = |cost: &Cost| cost.rows >= FEWEST_ROWS && cost.spent_ns > 0;
+        let time = self.allowance.time.filter(|most| {
+            telling(&before)
+                && telling(&now)
+                && u128::from(now.spent_ns) >= LEAST_TIME.as_nanos()
+                && now.ns_per_row() > most * before.ns_per_row()
+        });
+        let memory = self.allowance.memory.filter(|most| {
+            now.memory_bytes > before.memory_bytes + MEMORY_GRANULE
+                && now.memory_bytes as f64 > most * before.memory_bytes as f64
+        });
+        let why = if let Some(most) = time {
+            let (was, is) = (before.ns_per_row(), now.ns_per_row());
+            format!("a row takes it {is:.0} ns, and took the version before {was:.0} ns: more than {most} times as much")
+        } else if let Some(most) = memory {
+            let (was, is) = (before.memory_bytes >> 20, now.memory_bytes >> 20);
+            format!("it takes {is} MiB of memory, and the version before took {was} MiB: more than {most} times as much")
+        } else {
+            return Ok(());
+        };
+        Err(Failure::new(Class::Plugin, GoBack { why, who: None }))
+    }
+
+    /// A swap is for good.
+    pub(super) fn confirm(&mut self, confirmed: &Probation, boundary: &Boundary) -> Result<(), Failure> {
+        self.cost_before = None;
+        let treatment = {
+            let mut faults = lock(&self.faults);
+            faults.set_probation(Vec::new());
+            Arc::new(faults.treatment())
+        };
+        self.tell_all(|| Command::Treat(treatment.clone()))?;
+        for swap in &confirmed.swaps {
+            tracing::info!(plugin = swap.plugin, digest = swap.to, "the swap is for good");
+            self.history.note(&Event::of(swap, "confirm", "in_force", Some(boundary.clone()), ""));
+        }
+        Ok(())
+    }
+
+    /// Tells whoever asked, and the history.
+    fn tell_done(&self, action: &Action, until: Option<u64>, boundary: Boundary, pause: Duration) {
+        let outcome = match (action.name, until) {
+            ("shadow", _) => Outcome::Shadowing,
+            ("discard", _) => Outcome::Discarded,
+            (_, Some(_)) => Outcome::OnProbation,
+            (_, None) => Outcome::InForce,
+        };
+        let Action { name, plugin, from, to, .. } = action;
+        tracing::info!(plugin, from, to, checkpoint = boundary.checkpoint, ?pause, "{name}: {}", action.message);
+        let detail = until.map(|until| format!("on probation until checkpoint {until}")).unwrap_or_default();
+        self.history.note(&Event::of_action(action, outcome, Some(boundary.clone()), &detail));
+        if let Some(UnderWay { action: mut done, reply: Some(reply) }) = self.switchboard.end() {
+            if let Some(until) = until {
+                done.message.push_str(&format!("; on probation until checkpoint {until}"));
+            }
+            // Whoever asked may be gone.
+            let _ = reply.send(Ok(done.answer(outcome, Some(boundary))));
+        }
+    }
+
+    /// Lets a version go that has ended all it began.
+    fn retire(&mut self, aggregate: usize) -> Result<(), Failure> {
+        if self.checkpointer.probation().is_some() {
+            self.retired = Some(aggregate);
+            return Ok(());
+        }
+        let mut versions = self.assembly.versions.clone();
+        let Some(retiring) = versions.retiring(aggregate).map(|version| version.component.digest().to_owned()) else {
+            return Ok(());
+        };
+        let gone = self.assembly.plan.retiring(aggregate);
+        versions.beside.retain(|version| version.of != aggregate || !version.is_retiring());
+        let message = "the version before has ended the windows that it began".to_owned();
+        let current = versions.aggregates[aggregate].digest().to_owned();
+        let action = Action {
+            name: "retire",
+            who: "wasmill".to_owned(),
+            plugin: self.assembly.outputs.names[aggregate].clone(),
+            from: retiring,
+            to: current,
+            policy: None,
+            message,
+            difference: Vec::new(),
+            file: false,
+        };
+        let assembly = self.assembly.with(versions).map_err(|mistakes| {
+            Failure::new(Class::Bug, anyhow::anyhow!("versions that fitted do not fit: {}", mistakes.join("; ")))
+        })?;
+        let places = 0..self.assembly.plan.aggregates.len();
+        let origins = places.filter(|&place| Some(place) != gone).map(Origin::Same).collect();
+        let prepared = Prepared::new(action, &self.assembly, assembly, origins, false, Pin::No);
+        self.put(prepared.map_err(|error| Failure::new(Class::Plugin, error))?)
+    }
+}
+
+fn rollback(swap: Swapped, who: &str) -> Action {
+    Action {
+        name: "rollback",
+        who: who.to_owned(),
+        plugin: swap.plugin,
+        from: swap.to,
+        to: swap.from,
+        policy: None,
+        message: "the version before is in force again, as if there had been no other".to_owned(),
+        difference: Vec::new(),
+        file: false,
+    }
+}
