@@ -269,12 +269,18 @@ fn lay_out(
     aggregates: &[Component],
 ) -> (Outputs, Vec<sink::OutputSpec>) {
     let mut specs = Vec::new();
-    let mut add = |spec| {
-        specs.push(spec);
+    let parser = || ("parser".to_owned(), parser_digest.to_owned());
+    let digest = |component: &Component| (component.name().to_owned(), component.digest().to_owned());
+    let everyone: BTreeMap<_, _> = aggregates.iter().map(digest).chain([parser()]).collect();
+    let mut add = |spec: sink::OutputSpec, plugins: BTreeMap<String, String>| {
+        specs.push(sink::OutputSpec { plugins, ..spec });
         specs.len() - 1
     };
-    let raw = config.raw.as_ref().map(|output| add(data_output(config, output, &plan.raw_schema, "event_ts")));
-    let dead_letters = add(side_output(config, "_dead_letters", &sink::dead_letter_schema()));
+    let raw = config
+        .raw
+        .as_ref()
+        .map(|output| add(data_output(config, output, &plan.raw_schema, "event_ts"), BTreeMap::from([parser()])));
+    let dead_letters = add(side_output(config, "_dead_letters", &sink::dead_letter_schema()), everyone);
     let mut outputs = Outputs {
         topic: plan.topic.to_string(),
         parser_digest: parser_digest.to_owned(),
@@ -285,10 +291,12 @@ fn lay_out(
         aggregates: Vec::new(),
         late: Vec::new(),
     };
-    for (aggregate, planned) in config.aggregates.iter().zip(&plan.aggregates) {
+    for ((aggregate, planned), component) in config.aggregates.iter().zip(&plan.aggregates).zip(aggregates) {
         let start = planned.schema.field(0).name();
-        outputs.aggregates.push(add(data_output(config, &aggregate.output, &planned.schema, start)));
-        outputs.late.push(add(side_output(config, &format!("_late/{}", aggregate.spec.name), &plan.late_schema)));
+        let plugins = BTreeMap::from([parser(), digest(component)]);
+        outputs.aggregates.push(add(data_output(config, &aggregate.output, &planned.schema, start), plugins.clone()));
+        let late = side_output(config, &format!("_late/{}", aggregate.spec.name), &plan.late_schema);
+        outputs.late.push(add(late, plugins));
     }
     (outputs, specs)
 }
@@ -305,6 +313,7 @@ fn data_output(config: &Config, output: &Output, schema: &SchemaRef, date_of: &s
         formats: formats.collect(),
         partition_by: matches!(output.partition_by, PartitionBy::Date).then(|| date_of.to_owned()),
         roll: roll(&output.roll),
+        plugins: BTreeMap::new(),
     }
 }
 
@@ -316,6 +325,7 @@ fn side_output(config: &Config, name: &str, schema: &SchemaRef) -> sink::OutputS
         formats: vec![sink::Format::Parquet],
         partition_by: None,
         roll: roll(&config.roll),
+        plugins: BTreeMap::new(),
     }
 }
 

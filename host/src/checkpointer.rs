@@ -1,7 +1,7 @@
 //! The checkpoint protocol: what makes the cuts of all workers one checkpoint, in the order that a crash cannot break.
 //!
 //! ```text
-//! sync staged files ─▶ write state ─▶ publish the manifest ─▶ give files their names ─▶ note that ─▶ prune
+//! sync staged files ─▶ write state ─▶ publish the manifest ─▶ note files ─▶ give them their names ─▶ note that ─▶ prune
 //!                                            └ from here on the checkpoint exists: recovery does the rest
 //! ```
 //! No threads, no clock and no Kafka: the coordinator runs these steps beside the workers, the simulation runs them
@@ -17,7 +17,7 @@ use crate::store::{FORMAT, LocalStore, Manifest, PartitionState, SegmentRef};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use wasmill_pipeline::checkpoint::{Cut, PartitionCut};
+use wasmill_pipeline::checkpoint::{Boundary, Cut, PartitionCut};
 use wasmill_pipeline::error::Class;
 use wasmill_pipeline::record::Anchor;
 use wasmill_pipeline::time::NOTHING_SEEN;
@@ -70,6 +70,16 @@ pub struct Made {
     pub bytes: u64,
     /// The next offset of each partition.
     pub offsets: Vec<(i32, i64)>,
+    /// The pipeline's watermark, µs since the Unix epoch.
+    pub watermark_us: Option<i64>,
+}
+
+impl Made {
+    /// Where it is in the stream.
+    pub fn boundary(&self) -> Boundary {
+        let offsets = self.offsets.iter().copied().collect();
+        Boundary { checkpoint: self.number, offsets, watermark_us: self.watermark_us }
+    }
 }
 
 /// One attempt's checkpoints, one after the other.
@@ -137,6 +147,8 @@ impl Checkpointer {
         self.store.publish(&manifest)?;
         failpoint::reach("manifest-published");
         self.checkpoint = number;
+        let boundary = manifest.boundary();
+        sink::note_files(self.disk.as_ref(), &self.output_root, &files.finished, &boundary, made_at_us)?;
         sink::commit(self.disk.as_ref(), &self.output_root, &files.finished)?;
         failpoint::reach("files-committed");
         self.store.note_committed(number)?;
@@ -144,7 +156,7 @@ impl Checkpointer {
         self.store.prune(KEPT_CHECKPOINTS)?;
         failpoint::reach("pruned");
         let offsets = manifest.partitions.iter().map(|p| (p.partition, p.next_offset)).collect();
-        Ok(Made { number, totals, bytes, offsets })
+        Ok(Made { number, totals, bytes, offsets, watermark_us: manifest.watermark_us })
     }
 
     /// Writes what changed in the state, and gives how many bytes that took.

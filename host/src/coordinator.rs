@@ -246,7 +246,7 @@ impl Coordinator {
         let lost_records = self.shared.standing.iter().map(|standing| lock(standing).lost_records).sum();
         let whole = WholeCut { cuts, files, idle, anchors, lost_records, made_at_us: clock::now_us() };
         let made = self.checkpointer.publish(whole)?;
-        self.tell_all(&Command::CommitOffsets(made.offsets.clone()))?;
+        self.tell_all(&Command::CommitOffsets(made.boundary()))?;
         failpoint::reach("offsets-told");
         self.trust_again(&made)?;
         self.note(made, committed, began.elapsed(), pause);

@@ -165,9 +165,11 @@ impl Driver {
                 Command::Close(watermark) => self.worker.close(watermark, &mut effects)?,
                 Command::Drain(watermark) => self.worker.drain(watermark, &mut effects)?,
                 Command::Trust(aggregate) => self.worker.trust(aggregate),
-                Command::CommitOffsets(offsets) => {
-                    let mine: Vec<_> = offsets.into_iter().filter(|(p, _)| self.last_heard.contains_key(p)).collect();
+                Command::CommitOffsets(last) => {
+                    let offsets = last.offsets.iter().map(|(&partition, &next)| (partition, next));
+                    let mine: Vec<_> = offsets.filter(|(p, _)| self.last_heard.contains_key(p)).collect();
                     self.source.commit_offsets(&mine);
+                    self.writers.set_checkpoint(last);
                 }
             }
             self.carry_out(effects)?;

@@ -22,6 +22,7 @@ pub mod generate;
 pub mod kafka;
 pub mod observer;
 pub mod plugin;
+pub mod provenance;
 pub mod recovery;
 pub mod run;
 pub mod shared;

@@ -14,6 +14,7 @@ use anyhow::anyhow;
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use wasmill_pipeline::checkpoint::Boundary;
 use wasmill_pipeline::error::Class;
 use wasmill_pipeline::state::delta::StateDelta;
 use wasmill_pipeline::time::NOTHING_SEEN;
@@ -49,6 +50,8 @@ pub fn recover_files(
         if mutation::on(Mutation::OpenFilesForgotten) {
             open.clear();
         }
+        let files = finished.iter().chain(open.iter().map(|open| &open.file));
+        sink::note_files(disk, root, files, &manifest.boundary(), manifest.created_at_us)?;
         sink::recover(disk, root, &finished, &open)?;
         failpoint::reach("files-recovered");
         store.note_recovered(manifest.checkpoint)?;
@@ -99,6 +102,14 @@ impl Beginning {
     /// Takes in a partition that the checkpoint does not know.
     pub fn add(&mut self, partition: i32, next_offset: i64) {
         self.partitions.insert(partition, (next_offset, self.closed_up_to_us));
+    }
+
+    /// The checkpoint, and partitions that it does not know.
+    pub fn boundary(&self) -> Boundary {
+        let checkpoint = self.manifest.as_ref().map_or(0, |manifest| manifest.checkpoint);
+        let watermark_us = (self.closed_up_to_us != NOTHING_SEEN).then_some(self.closed_up_to_us);
+        let offsets = self.partitions.iter().map(|(&partition, &(next, _))| (partition, next)).collect();
+        Boundary { checkpoint, offsets, watermark_us }
     }
 
     /// The watermarks of all partitions, none of them idle.

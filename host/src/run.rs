@@ -11,10 +11,12 @@ use crate::failpoint;
 use crate::failure::Failure;
 use crate::faults::{Faults, Verdict};
 use crate::kafka::{Admin, Settings, Source, Start, Waker};
+use crate::plugin;
+use crate::provenance;
 use crate::recovery::{Beginning, recover_files, take_over};
 use crate::shared::{INBOX, Shared, Standing, Wires, lock};
 use crate::sink::{FileNaming, Writers};
-use crate::store::{LocalStore, Manifest};
+use crate::store::{LocalStore, Manifest, PluginStore};
 use crate::tap::Taps;
 use anyhow::{Context, anyhow};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
@@ -46,6 +48,8 @@ pub struct Options {
     pub pipeline: String,
     /// The isolated run, if it is one.
     pub run: Option<String>,
+    /// The digest of the configuration in effect, its secrets masked.
+    pub config_digest: String,
     /// How the topic is reached.
     pub kafka: Settings,
     /// Where reading starts when there is no checkpoint.
@@ -187,6 +191,7 @@ impl Attempt<'_> {
         lock(&self.view.progress).phase = "starting";
         let store = self.open_store()?;
         *lock(&self.view.generation) = store.generation();
+        self.keep_plugins()?;
         let newest = store.latest()?.map_or(0, |manifest| manifest.checkpoint);
         let made = lock(&self.view.progress).checkpoint;
         if newest < made {
@@ -219,6 +224,15 @@ impl Attempt<'_> {
             if self.stop.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         Ok(LocalStore::open(self.disk.clone(), &self.options.checkpoint_path, &mut on_wait)?)
+    }
+
+    /// Keeps the components that run, so that whoever reads an output can find what made it.
+    fn keep_plugins(&self) -> Result<(), Failure> {
+        let kept = PluginStore::open(self.disk.clone(), &self.options.checkpoint_path, plugin::digest);
+        for component in std::iter::once(&self.assembly.parser).chain(&self.assembly.aggregates) {
+            kept.keep(component.digest(), component.bytes())?;
+        }
+        Ok(())
     }
 
     /// Whose checkpoints are made.
@@ -309,7 +323,10 @@ impl Attempt<'_> {
                 }
             }
             worker.restore(&states)?;
-            drivers.push(self.driver(number, worker, source, wires, &shared, until, store.generation(), &anchors)?);
+            let mut driver =
+                self.driver(number, worker, source, wires, &shared, until, store.generation(), &anchors)?;
+            driver.writers.set_checkpoint(beginning.boundary());
+            drivers.push(driver);
         }
         drop((states, peers, reports_in));
         *lock(&self.view.shared) = Some(shared.clone());
@@ -365,9 +382,8 @@ impl Attempt<'_> {
         anchors: &BTreeMap<i32, Anchor>,
     ) -> Result<Driver, Failure> {
         let naming = FileNaming { run: self.file_run(), generation, worker: number };
-        let digests =
-            self.assembly.digests().into_iter().map(|(name, digest)| (format!("wasmill.plugin.{name}"), digest));
-        let provenance: Vec<(String, String)> = digests.collect();
+        let Options { pipeline, run, config_digest, output_root, checkpoint_path, .. } = self.options;
+        let provenance = provenance::of(pipeline, run.as_deref(), config_digest, output_root, checkpoint_path);
         let writers = Writers::new(
             self.disk.clone(),
             &self.assembly.output_specs,

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
-use wasmill_pipeline::checkpoint::Cut;
+use wasmill_pipeline::checkpoint::{Boundary, Cut};
 use wasmill_pipeline::exchange::Message;
 use wasmill_pipeline::lane::LaneCounts;
 use wasmill_pipeline::record::Anchor;
@@ -36,8 +36,8 @@ pub enum Command {
     Drain(i64),
     /// Watch this aggregate no longer.
     Trust(usize),
-    /// Tell the broker how far the group has come.
-    CommitOffsets(Vec<(i32, i64)>),
+    /// This is the last checkpoint now: tell the broker how far the group has come, and new files where they begin.
+    CommitOffsets(Boundary),
 }
 
 /// What a worker tells the coordinator.
