@@ -30,6 +30,8 @@ pub struct Assembly {
     pub versions: Versions,
     /// What keeps the plugins' faults.
     pub capsules: Arc<Capsules>,
+    /// What the aggregates say of themselves, by their places in the plan.
+    pub descriptions: Vec<AggregateDescription>,
     config: Arc<Config>,
     workers: usize,
     wanted: Option<Vec<String>>,
@@ -82,6 +84,11 @@ impl Versions {
     /// An aggregate's shadow.
     pub fn shadow(&self, aggregate: usize) -> Option<&BesideVersion> {
         self.beside.iter().find(|beside| beside.of == aggregate && beside.is_shadow())
+    }
+
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = &Component> {
+        std::iter::once(&self.parser).chain(self.entries())
     }
 
     /// The component of each entry of the plan.
@@ -288,6 +295,7 @@ impl Assembly {
             output_specs: output_specs.into(),
             capsules: Arc::new(before.map_or_else(|| capsules(config, guests.clone()), |before| before.with(guests.clone()))),
             versions,
+            descriptions: descriptions.into_iter().chain(beside.into_iter().map(|beside| beside.description)).collect(),
             config: config.clone(),
             workers,
             wanted,
@@ -320,12 +328,6 @@ impl Assembly {
         let json = self.config.aggregates[self.plan.aggregates[index].of].plugin.config_json();
         let component = self.versions.entries().nth(index);
         component.expect("each entry of the plan has a component").aggregate(&json)
-    }
-
-    /// What output files say of their origin.
-    pub fn provenance(&self) -> Vec<(String, String)> {
-        let digests = self.versions.digests().into_iter();
-        digests.map(|(name, digest)| (format!("wasmill.plugin.{name}"), digest)).collect()
     }
 
     /// The configuration.
@@ -410,12 +412,18 @@ fn used_columns(plan: &Plan) -> Vec<String> {
 
 fn lay_out(config: &Config, plan: &Plan, versions: &Versions) -> (Outputs, Vec<sink::OutputSpec>) {
     let mut specs = Vec::new();
-    let mut add = |spec| {
-        specs.push(spec);
+    let parser = || ("parser".to_owned(), versions.parser.digest().to_owned());
+    let digest = |component: &Component| (component.name().to_owned(), component.digest().to_owned());
+    let everyone: BTreeMap<_, _> = versions.aggregates.iter().map(digest).chain([parser()]).collect();
+    let mut add = |spec: sink::OutputSpec, plugins: BTreeMap<String, String>| {
+        specs.push(sink::OutputSpec { plugins, ..spec });
         specs.len() - 1
     };
-    let raw = config.raw.as_ref().map(|output| add(data_output(config, output, &plan.raw_schema, "event_ts")));
-    let dead_letters = add(side_output(config, "_dead_letters", &sink::dead_letter_schema()));
+    let raw = config
+        .raw
+        .as_ref()
+        .map(|output| add(data_output(config, output, &plan.raw_schema, "event_ts"), BTreeMap::from([parser()])));
+    let dead_letters = add(side_output(config, "_dead_letters", &sink::dead_letter_schema()), everyone);
     let mut outputs = Outputs {
         topic: plan.topic.to_string(),
         parser_digest: versions.parser.digest().to_owned(),
@@ -427,12 +435,14 @@ fn lay_out(config: &Config, plan: &Plan, versions: &Versions) -> (Outputs, Vec<s
         aggregates: Vec::new(),
         late: Vec::new(),
     };
-    for planned in &plan.aggregates {
+    for (planned, component) in plan.aggregates.iter().zip(versions.entries()) {
         let (start, output) = (planned.schema.field(0).name(), &config.aggregates[planned.of].output);
-        let rows = (!planned.role.is_shadow()).then(|| add(data_output(config, output, &planned.schema, start)));
-        outputs.aggregates.push(rows);
+        let plugins = BTreeMap::from([parser(), digest(component)]);
+        let rows = data_output(config, output, &planned.schema, start);
+        outputs.aggregates.push((!planned.role.is_shadow()).then(|| add(rows, plugins.clone())));
         if planned.role == Role::Current {
-            outputs.late.push(add(side_output(config, &format!("_late/{}", planned.spec.name), &plan.late_schema)));
+            let late = side_output(config, &format!("_late/{}", planned.spec.name), &plan.late_schema);
+            outputs.late.push(add(late, plugins));
         }
     }
     (outputs, specs)
@@ -450,6 +460,7 @@ fn data_output(config: &Config, output: &Output, schema: &SchemaRef, date_of: &s
         formats: formats.collect(),
         partition_by: matches!(output.partition_by, PartitionBy::Date).then(|| date_of.to_owned()),
         roll: roll(&output.roll),
+        plugins: BTreeMap::new(),
     }
 }
 
@@ -461,6 +472,7 @@ fn side_output(config: &Config, name: &str, schema: &SchemaRef) -> sink::OutputS
         formats: vec![sink::Format::Parquet],
         partition_by: None,
         roll: roll(&config.roll),
+        plugins: BTreeMap::new(),
     }
 }
 

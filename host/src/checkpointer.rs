@@ -1,7 +1,7 @@
 //! The checkpoint protocol: what makes the cuts of all workers one checkpoint, in the order that a crash cannot break.
 //!
 //! ```text
-//! sync staged files ─▶ write state ─▶ publish the manifest ─▶ give files their names ─▶ note that ─▶ prune
+//! sync staged files ─▶ write state ─▶ publish the manifest ─▶ note files ─▶ give them their names ─▶ note that ─▶ prune
 //!                                            └ from here on the checkpoint exists: recovery does the rest
 //! ```
 //! No threads, no clock and no Kafka: the coordinator runs these steps beside the workers, the simulation runs them
@@ -17,7 +17,7 @@ use crate::store::{Beside, BesideRole, FORMAT, LocalStore, Manifest, PartitionSt
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use wasmill_pipeline::checkpoint::{Cut, PartitionCut};
+use wasmill_pipeline::checkpoint::{Boundary, Cut, PartitionCut};
 use wasmill_pipeline::error::Class;
 use wasmill_pipeline::record::Anchor;
 use wasmill_pipeline::shadow::Comparison;
@@ -75,14 +75,22 @@ pub struct Made {
     pub bytes: u64,
     /// The next offset of each partition.
     pub offsets: Vec<(i32, i64)>,
-    /// The pipeline's watermark.
-    pub watermark_us: Option<i64>,
     /// The swap that is for good with it.
     pub confirmed: Option<Probation>,
     /// The outputs of the files that it committed, one each.
     pub committed: Vec<String>,
     /// What was found of each shadow, by its aggregate.
     pub shadows: BTreeMap<String, Comparison>,
+    /// The pipeline's watermark, µs since the Unix epoch.
+    pub watermark_us: Option<i64>,
+}
+
+impl Made {
+    /// Where it is in the stream.
+    pub fn boundary(&self) -> Boundary {
+        let offsets = self.offsets.iter().copied().collect();
+        Boundary { checkpoint: self.number, offsets, watermark_us: self.watermark_us }
+    }
 }
 
 /// One attempt's checkpoints, one after the other.
@@ -195,6 +203,8 @@ impl Checkpointer {
         self.store.publish(&manifest)?;
         failpoint::reach("manifest-published");
         (self.checkpoint, self.held) = (number, held);
+        let boundary = manifest.boundary();
+        sink::note_files(self.disk.as_ref(), &self.output_root, &finished, &boundary, made_at_us)?;
         sink::commit(self.disk.as_ref(), &self.output_root, &finished)?;
         failpoint::reach("files-committed");
         self.store.note_committed(number)?;

@@ -287,15 +287,10 @@ impl Coordinator {
         let retired = retired(&cuts, &self.assembly);
         let whole = WholeCut { cuts, files, idle, anchors, lost_records, made_at_us: clock::now_us() };
         let made = self.checkpointer.publish(whole)?;
-        let offsets: Arc<[(i32, i64)]> = made.offsets.clone().into();
-        self.tell_all(|| Command::CommitOffsets(offsets.clone()))?;
+        let boundary = made.boundary();
+        self.tell_all(|| Command::CommitOffsets(boundary.clone()))?;
         failpoint::reach("offsets-told");
         self.trust_again(&made)?;
-        let boundary = Boundary {
-            checkpoint: made.number,
-            offsets: made.offsets.iter().copied().collect(),
-            watermark_us: made.watermark_us,
-        };
         if let Some(confirmed) = &made.confirmed {
             self.confirm(confirmed, &boundary)?;
         }

@@ -169,10 +169,11 @@ impl Driver {
                 Command::GoOn(upgrade) => self.go_on(upgrade)?,
                 Command::Treat(treatment) => self.worker.treat(treatment.as_ref().clone()),
                 Command::Trust(aggregate) => self.worker.trust(aggregate),
-                Command::CommitOffsets(offsets) => {
-                    let mine = offsets.iter().filter(|(p, _)| self.last_heard.contains_key(p));
-                    let mine: Vec<_> = mine.copied().collect();
+                Command::CommitOffsets(last) => {
+                    let offsets = last.offsets.iter().map(|(&partition, &next)| (partition, next));
+                    let mine: Vec<_> = offsets.filter(|(p, _)| self.last_heard.contains_key(p)).collect();
                     self.source.commit_offsets(&mine);
+                    self.writers.set_checkpoint(last);
                 }
             }
             self.carry_out(effects)?;
@@ -413,7 +414,7 @@ impl Driver {
             None => None,
             Some(upgrade) => {
                 let Upgrade { assembly, change } = *upgrade;
-                self.writers.set_outputs(&assembly.output_specs, &assembly.provenance())?;
+                self.writers.set_outputs(&assembly.output_specs)?;
                 (self.outputs, self.capsules) = (assembly.outputs.clone(), assembly.capsules.clone());
                 Some(change)
             }

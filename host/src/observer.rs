@@ -22,6 +22,7 @@ const BEHIND: u64 = 10_000;
 pub struct Observer {
     view: Arc<View>,
     capsules: Arc<Capsules>,
+    files: Arc<Assembly>,
     names: Vec<String>,
     still: Status,
     rate: Mutex<Rate>,
@@ -30,12 +31,7 @@ pub struct Observer {
 
 impl Observer {
     /// Of a pipeline that is about to run.
-    pub fn new(config: &Config, assembly: &Assembly, view: Arc<View>) -> Self {
-        let plugin = |component: &crate::plugin::Component| admin::Plugin {
-            name: component.name().to_owned(),
-            digest: component.digest().to_owned(),
-            path: component.path().display().to_string(),
-        };
+    pub fn new(config: &Config, assembly: &Arc<Assembly>, view: Arc<View>) -> Self {
         let still = Status {
             pipeline: config.name.clone(),
             run: config.run.clone(),
@@ -43,12 +39,11 @@ impl Observer {
             since_us: clock::now_us(),
             checkpoint_interval_us: config.checkpoint.interval.as_micros() as i64,
             state_budget_bytes: config.limits.state_bytes,
-            plugins: std::iter::once(&assembly.parser).chain(&assembly.aggregates).map(plugin).collect(),
             ..Status::default()
         };
-        let names = assembly.outputs.names.clone();
+        let names = assembly.outputs.in_force().to_vec();
         let capsules = assembly.capsules.clone();
-        Self { view, capsules, names, still, rate: Mutex::default(), failure: Mutex::default() }
+        Self { view, capsules, files: assembly.clone(), names, still, rate: Mutex::default(), failure: Mutex::default() }
     }
 
     /// Notes that the pipeline ended, and why if it failed.
@@ -80,6 +75,7 @@ impl Observer {
             aggregates: self.aggregates(&totals, &standings),
             partitions: partitions(&standings, shared.as_deref()),
             checkpoints: progress.made,
+            plugins: self.plugins(),
             files: progress.files.clone(),
             ..self.still.clone()
         };
@@ -96,6 +92,17 @@ impl Observer {
         status.accounting = accounting(&progress);
         (status.state, status.detail) = self.state(&progress, &standings, &status);
         status
+    }
+
+    fn plugins(&self) -> Vec<admin::Plugin> {
+        let plugin = |component: &crate::plugin::Component| admin::Plugin {
+            name: component.name().to_owned(),
+            digest: component.digest().to_owned(),
+            path: component.path().display().to_string(),
+        };
+        let at_work = lock(&self.view.in_force).clone();
+        let versions = &at_work.as_ref().unwrap_or(&self.files).versions;
+        std::iter::once(&versions.parser).chain(&versions.aggregates).map(plugin).collect()
     }
 
     fn totals(&self, standings: &[Standing]) -> Totals {

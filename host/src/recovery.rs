@@ -14,6 +14,7 @@ use anyhow::anyhow;
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use wasmill_pipeline::checkpoint::Boundary;
 use wasmill_pipeline::error::Class;
 use wasmill_pipeline::shadow::Comparison;
 use wasmill_pipeline::state::delta::StateDelta;
@@ -102,6 +103,8 @@ pub fn recover_files(
             held.extend(sink::hold(disk, root, &open)?);
             open.clear();
         }
+        let files = finished.iter().chain(open.iter().map(|open| &open.file));
+        sink::note_files(disk, root, files, &manifest.boundary(), manifest.created_at_us)?;
         sink::recover(disk, root, &finished, &open)?;
         failpoint::reach("files-recovered");
         if manifest.probation.is_none() {
@@ -163,6 +166,14 @@ impl Beginning {
         self.partitions.insert(partition, (next_offset, self.closed_up_to_us));
     }
 
+    /// The checkpoint, and partitions that it does not know.
+    pub fn boundary(&self) -> Boundary {
+        let checkpoint = self.manifest.as_ref().map_or(0, |manifest| manifest.checkpoint);
+        let watermark_us = (self.closed_up_to_us != NOTHING_SEEN).then_some(self.closed_up_to_us);
+        let offsets = self.partitions.iter().map(|(&partition, &(next, _))| (partition, next)).collect();
+        Boundary { checkpoint, offsets, watermark_us }
+    }
+
     /// The watermarks of all partitions, none of them idle.
     pub fn watermarks(&self) -> Watermarks {
         let mut watermarks = Watermarks::starting_at(self.closed_up_to_us);
@@ -203,8 +214,8 @@ impl Beginning {
         identity: Identity,
     ) -> Checkpointer {
         let base = self.totals();
-        let (closed_up_to_us, held) = (self.closed_up_to_us, self.held);
         let found = self.found();
+        let (closed_up_to_us, held) = (self.closed_up_to_us, self.held);
         let (checkpoint, segments, probation) =
             self.manifest.map_or((0, Vec::new(), None), |m| (m.checkpoint, m.segments, m.probation));
         Checkpointer {

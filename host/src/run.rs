@@ -15,6 +15,8 @@ use crate::failpoint;
 use crate::failure::Failure;
 use crate::faults::{Faults, Verdict};
 use crate::kafka::{Admin, Settings, Source, Start, Waker};
+use crate::plugin;
+use crate::provenance;
 use crate::recovery::{Beginning, go_back, must_go_back, recover_files, take_over};
 use crate::shared::{INBOX, Samples, Shared, Standing, Wires, lock};
 use crate::sink::{FileNaming, StagedFile, Writers};
@@ -51,6 +53,8 @@ pub struct Options {
     pub pipeline: String,
     /// The isolated run, if it is one.
     pub run: Option<String>,
+    /// The digest of the configuration in effect, its secrets masked.
+    pub config_digest: String,
     /// How the topic is reached.
     pub kafka: Settings,
     /// Where reading starts when there is no checkpoint.
@@ -303,7 +307,9 @@ impl Attempt<'_> {
         store: &LocalStore,
         manifest: Option<Manifest>,
     ) -> Result<(Arc<Assembly>, Option<Manifest>), Failure> {
-        let catalog = Catalog { files: self.files, plugins: PluginStore::open(self.disk.clone(), store.folder())? };
+        let path = &self.options.checkpoint_path;
+        let kept = PluginStore::open(self.disk.clone(), path, plugin::digest);
+        let catalog = Catalog { files: self.files, kept };
         catalog.keep(&self.files.versions)?;
         let (assembly, manifest) = match manifest {
             None => (self.files.clone(), None),
@@ -438,7 +444,10 @@ impl Attempt<'_> {
             }
             worker.restore(&states)?;
             let generation = store.generation();
-            drivers.push(self.driver(assembly, number, worker, source, wires, &shared, until, generation, &anchors)?);
+            let mut driver =
+                self.driver(assembly, number, worker, source, wires, &shared, until, generation, &anchors)?;
+            driver.writers.set_checkpoint(beginning.boundary());
+            drivers.push(driver);
         }
         drop((states, peers, reports_in));
         *lock(&self.view.shared) = Some(shared.clone());
@@ -503,8 +512,10 @@ impl Attempt<'_> {
         anchors: &BTreeMap<i32, Anchor>,
     ) -> Result<Driver, Failure> {
         let naming = FileNaming { run: self.file_run(), generation, worker: number };
-        let (specs, root) = (&assembly.output_specs, &self.options.output_root);
-        let writers = Writers::new(self.disk.clone(), specs, root, naming, &assembly.provenance())?;
+        let Options { pipeline, run, config_digest, output_root, checkpoint_path, .. } = self.options;
+        let provenance = provenance::of(pipeline, run.as_deref(), config_digest, output_root, checkpoint_path);
+        let specs = &assembly.output_specs;
+        let writers = Writers::new(self.disk.clone(), specs, output_root, naming, &provenance)?;
         let idle_timeout = self.options.time.idle_timeout_us.map(|us| Duration::from_micros(us.unsigned_abs()));
         let anchors = source.partitions().into_iter().filter_map(|p| Some((p, *anchors.get(&p)?))).collect();
         let last_heard = source.partitions().into_iter().map(|p| (p, Instant::now())).collect();

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use wasmill_pipeline::change::Change;
-use wasmill_pipeline::checkpoint::Cut;
+use wasmill_pipeline::checkpoint::{Boundary, Cut};
 use wasmill_pipeline::exchange::Message;
 use wasmill_pipeline::fault::Treatment;
 use wasmill_pipeline::lane::LaneCounts;
@@ -43,8 +43,8 @@ pub enum Command {
     Treat(Arc<Treatment>),
     /// Watch this aggregate no longer.
     Trust(usize),
-    /// Tell the broker how far the group has come.
-    CommitOffsets(Arc<[(i32, i64)]>),
+    /// This is the last checkpoint now: tell the broker how far the group has come, and new files where they begin.
+    CommitOffsets(Boundary),
 }
 
 /// What a worker goes on with.

@@ -6,7 +6,19 @@ use crate::shadow::Comparison;
 use crate::state::delta::{GroupEntry, StateDelta};
 use arrow_array::{BinaryArray, UInt32Array};
 use arrow_schema::ArrowError;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+
+/// Where a checkpoint is in the stream: what lies before it, and what after.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Boundary {
+    /// Its number.
+    pub checkpoint: u64,
+    /// The first offset after it, by partition.
+    pub offsets: BTreeMap<i32, i64>,
+    /// The pipeline's watermark, µs since the Unix epoch.
+    pub watermark_us: Option<i64>,
+}
 
 /// One partition at a cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
+pub use wasmill_pipeline::checkpoint::Boundary;
+
 /// Something that somebody asks.
 #[derive(Debug)]
 pub struct Request {
@@ -151,17 +153,6 @@ pub enum Outcome {
     Shadowing,
     /// The shadow is over.
     Discarded,
-}
-
-/// A checkpoint between two versions.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Boundary {
-    /// Its number.
-    pub checkpoint: u64,
-    /// The first offset after it, by partition.
-    pub offsets: BTreeMap<i32, i64>,
-    /// The pipeline's watermark, µs since the Unix epoch.
-    pub watermark_us: Option<i64>,
 }
 
 /// Why something asked was not done. Nothing changed.

@@ -12,6 +12,7 @@ use crate::faults::Faults;
 use crate::generate::{Destination, Options as GenerateOptions, Pacing};
 use crate::kafka::{EmbeddedBroker, Start};
 use crate::observer::Observer;
+use crate::plugin;
 use crate::run::{self, Options, View};
 use crate::shared::lock;
 use crate::tap::Taps;
@@ -154,6 +155,7 @@ fn options(args: &RunArgs, config: &Config, bootstrap: &str, workers: usize) -> 
     Options {
         pipeline: config.name.clone(),
         run: config.run.clone(),
+        config_digest: plugin::digest(config.redacted().as_bytes()),
         kafka: kafka_settings(&config.source, bootstrap),
         start: match &config.source.start {
             config::Start::Earliest => Start::Earliest,
@@ -171,6 +173,7 @@ fn options(args: &RunArgs, config: &Config, bootstrap: &str, workers: usize) -> 
         output_root: config.output_path.clone(),
         until_caught_up: args.ends(),
         drain: args.drain,
+        swap: config.swap,
     }
 }
 

@@ -89,6 +89,11 @@ impl std::fmt::Display for Digest {
     }
 }
 
+/// The SHA-256 of these bytes, 64 hexadecimal digits: a component's name for all time.
+pub fn digest(bytes: &[u8]) -> String {
+    Digest::of(Sha256::new_with_prefix(bytes)).to_string()
+}
+
 /// A checked component. Clones share the compiled code.
 #[derive(Clone)]
 pub struct Component(Arc<Inner>);
@@ -99,6 +104,7 @@ struct Inner {
     path: PathBuf,
     world: World,
     digest: String,
+    bytes: Vec<u8>,
     stubbed_imports: Vec<String>,
     from_cache: bool,
     load_time: Duration,
@@ -143,11 +149,20 @@ impl Component {
             path: path.to_owned(),
             world,
             digest: digest.to_string(),
+            bytes,
             stubbed_imports,
             from_cache,
             load_time: began.elapsed(),
             exports,
         })))
+    }
+
+    /// The component in another file, of the same name and world.
+    ///
+    /// # Errors
+    /// As for [`Runtime::load`].
+    pub fn other(&self, path: &Path) -> Result<Self, Error> {
+        Self::load(&self.0.runtime, self.name(), path, self.world())
     }
 
     /// What the pipeline file calls it.
@@ -168,6 +183,11 @@ impl Component {
     /// The SHA-256 of its file, 64 hexadecimal digits.
     pub fn digest(&self) -> &str {
         &self.0.digest
+    }
+
+    /// The bytes of its file as they were loaded.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0.bytes
     }
 
     /// The `wasi:*` interfaces it imports; any call of them traps.

@@ -25,7 +25,7 @@ mod runtime;
 #[cfg(test)]
 mod tests;
 
-pub use component::{Component, World};
+pub use component::{Component, World, digest};
 pub use description::{Description, PARSER_INPUTS};
 pub use error::Error;
 pub use generator::{Generated, Generator};

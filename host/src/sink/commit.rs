@@ -244,18 +244,13 @@ pub fn sweep(disk: &dyn Disk, root: &Path, run: &str, generation: u64, keep: &Ha
     Ok(removed)
 }
 
-/// Run and generation in a name such as `part-<run>-<generation>-w<worker>-<seq>.parquet.tmp`; a run may itself contain
-/// dashes.
+/// Run and generation in a name such as `part-<run>-<generation>-w<worker>-<seq>.parquet.tmp`.
 fn run_of(path: &Path) -> Option<(&str, u64)> {
     let name = path.file_name()?.to_str()?.strip_suffix(STAGED_SUFFIX)?;
     let name = name.strip_suffix(".copy").unwrap_or(name);
     let name = name.strip_suffix(WHOLE).unwrap_or(name);
     let stem = name.strip_suffix(".parquet").or_else(|| name.strip_suffix(".csv"))?;
-    let mut parts = stem.strip_prefix("part-")?.rsplitn(4, '-');
-    parts.next()?.parse::<u64>().ok()?;
-    parts.next()?.strip_prefix('w')?.parse::<u64>().ok()?;
-    let generation = parts.next()?.parse().ok()?;
-    Some((parts.next()?, generation))
+    super::run_of_stem(stem)
 }
 
 fn is_kept(root: &Path, path: &Path, keep: &HashSet<String>) -> bool {

@@ -29,12 +29,12 @@ pub enum Error {
         /// The file system's answer.
         source: io::Error,
     },
-    /// Rows could not be encoded, or a file's end not be written.
-    #[error("cannot encode parquet path={}", .path.display())]
+    /// Rows could not be encoded, a file's end not be written, or not be read.
+    #[error("cannot encode or decode parquet path={}", .path.display())]
     Parquet {
-        /// The staged file.
+        /// The file.
         path: PathBuf,
-        /// The encoder's answer.
+        /// The encoder's or decoder's answer.
         source: ParquetError,
     },
     /// Rows are not of the output's schema.

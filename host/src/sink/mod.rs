@@ -9,6 +9,9 @@
 //! files finished since the last one, and for every file still open how many of its bytes count and which footer makes
 //! those bytes a whole file. Recovery makes that file, so no row is lost; rows after the checkpoint are
 //! not in it and are read again, so no row is there twice.
+//!
+//! Every file has an [`Origin`]: what made its rows. Parquet files carry it themselves, and before a file gets its final
+//! name, the ledger below the output root has a line of it.
 
 mod commit;
 mod csv_file;
@@ -16,6 +19,8 @@ mod dead_letters;
 #[cfg(feature = "testing")]
 pub mod decoders;
 mod error;
+mod ledger;
+mod origin;
 mod parquet_file;
 mod partition;
 mod staged;
@@ -27,10 +32,14 @@ mod tests;
 pub use commit::{commit, hold, make_root, recover, sweep, sync};
 pub use dead_letters::{dead_letter_batch, dead_letter_schema};
 pub use error::{Error, Result};
+pub use ledger::{Committed, LEDGER, find_committed, note_files};
+pub use origin::Origin;
+pub use parquet_file::origin_of;
 pub use staged::{Format, OpenFile, SinkCut, StagedFile};
 pub use writers::Writers;
 
 use arrow_schema::SchemaRef;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -50,6 +59,8 @@ pub struct OutputSpec {
     pub partition_by: Option<String>,
     /// When a file is finished and the next begun.
     pub roll: Roll,
+    /// The digests of the plugins that make its rows, by their names in the pipeline file.
+    pub plugins: BTreeMap<String, String>,
 }
 
 /// When a file is finished and the next begun; whichever is reached first.
@@ -90,4 +101,13 @@ impl FileNaming {
     fn file_stem(&self, seq: u64) -> String {
         format!("part-{}-{}-w{}-{seq}", self.run, self.generation, self.worker)
     }
+}
+
+/// Run and generation in `part-<run>-<generation>-w<worker>-<seq>`; a run may itself contain dashes.
+fn run_of_stem(stem: &str) -> Option<(&str, u64)> {
+    let mut parts = stem.strip_prefix("part-")?.rsplitn(4, '-');
+    parts.next()?.parse::<u64>().ok()?;
+    parts.next()?.strip_prefix('w')?.parse::<u64>().ok()?;
+    let generation = parts.next()?.parse().ok()?;
+    Some((parts.next()?, generation))
 }

@@ -1,6 +1,7 @@
 //! One Parquet file being written, which at any flush knows the footer that would complete it.
 
 use super::error::{Error, Result};
+use super::origin::Origin;
 use crate::disk::DiskFile;
 use arrow_array::RecordBatch;
 use arrow_schema::{DataType, Schema, SchemaRef};
@@ -8,9 +9,12 @@ use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{FileMetaData, KeyValue, ParquetMetaData, ParquetMetaDataWriter};
+use parquet::file::metadata::{
+    FileMetaData, FooterTail, KeyValue, ParquetMetaData, ParquetMetaDataReader, ParquetMetaDataWriter,
+};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 /// Rows in a row group: what Spark and DuckDB use as a unit of parallel reading, and little enough to hold in memory.
@@ -27,8 +31,9 @@ const BINARY_STEP_ROWS: usize = 8;
 /// times delta-packed; text as lengths and bytes; dictionaries only for columns that arrive as dictionaries. The
 /// file's schema is Parquet's own, without Arrow's beside it: every reader sees plain strings, and times as
 /// `TIMESTAMP(MICROS, UTC)`.
-pub(super) fn properties(schema: &Schema, provenance: &[(String, String)]) -> WriterProperties {
-    let entries: Vec<_> = provenance.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect();
+pub(super) fn properties(schema: &Schema, origin: &Origin) -> WriterProperties {
+    let entries: Vec<_> =
+        origin.entries().map(|(key, value)| KeyValue::new(key.to_owned(), value.to_owned())).collect();
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_statistics_enabled(EnabledStatistics::Chunk)
@@ -121,4 +126,25 @@ impl ParquetFile {
         self.writer.finish().map_err(Error::parquet(&self.path))?;
         Ok(self.writer.bytes_written() as u64)
     }
+}
+
+/// What a Parquet file says of its origin: nothing where wasmill did not write it.
+///
+/// # Errors
+/// `Io` where `file`, which is at `path`, cannot be read; `Parquet` where it is no whole Parquet file.
+pub fn origin_of(file: &mut (impl Read + Seek), path: &Path) -> Result<Origin> {
+    let io = |error| Error::io("read the footer", path)(error);
+    let length = file.seek(SeekFrom::End(0)).map_err(io)?;
+    let cut_short = || Error::parquet(path)(ParquetError::General("it is cut short".to_owned()));
+    let mut tail = [0; 8];
+    file.seek(SeekFrom::Start(length.checked_sub(8).ok_or_else(cut_short)?)).map_err(io)?;
+    file.read_exact(&mut tail).map_err(io)?;
+    let footer = FooterTail::try_new(&tail).map_err(Error::parquet(path))?.metadata_length();
+    let start = (length - 8).checked_sub(footer as u64).ok_or_else(cut_short)?;
+    let mut bytes = vec![0; footer];
+    file.seek(SeekFrom::Start(start)).map_err(io)?;
+    file.read_exact(&mut bytes).map_err(io)?;
+    let metadata = ParquetMetaDataReader::decode_metadata(&bytes).map_err(Error::parquet(path))?;
+    let entries = metadata.file_metadata().key_value_metadata().cloned().unwrap_or_default();
+    Ok(entries.into_iter().filter_map(|entry| Some((entry.key, entry.value?))).collect())
 }

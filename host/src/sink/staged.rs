@@ -1,6 +1,7 @@
 //! What a checkpoint remembers of files: names, lengths, and how to complete the ones still open.
 
 use super::error::{Error, Result};
+use super::origin::Origin;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::path::{Component, Path};
 
@@ -46,12 +47,16 @@ pub struct StagedFile {
     pub rows: u64,
     /// How long it is.
     pub bytes: u64,
+    /// What made it; nothing in checkpoints of releases that did not say so.
+    #[serde(default, skip_serializing_if = "Origin::is_empty")]
+    pub origin: Origin,
 }
 
 impl StagedFile {
     /// A file of no rows yet that will be at `path`.
     pub(super) fn new(output: &str, format: Format, path: String) -> Self {
-        Self { output: output.to_owned(), format, staged: staged_path(&path), path, rows: 0, bytes: 0 }
+        let (output, staged) = (output.to_owned(), staged_path(&path));
+        Self { output, format, staged, path, rows: 0, bytes: 0, origin: Origin::default() }
     }
 
     /// Refuses names that lead out of the output root or are not ones that `Writers` gives: a manifest may be damaged.

@@ -15,6 +15,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
+use wasmill_pipeline::checkpoint::Boundary;
 use wasmill_pipeline::dead_letter::{DeadLetter, Reason};
 use wasmill_pipeline::error::Class;
 use wasmill_pipeline::plugin::timestamp_type;
@@ -38,6 +39,7 @@ impl World {
             formats: formats.to_vec(),
             partition_by: None,
             roll: Roll { max_rows: 1_000_000, max_bytes: u64::MAX, max_age: Duration::from_mins(1) },
+            plugins: BTreeMap::new(),
         };
         Self { folder, now: Instant::now(), spec }
     }
@@ -170,8 +172,44 @@ fn readers_see_plain_text_and_utc_times() {
     let metadata = ArrowReaderMetadata::load(&file, parquet::arrow::arrow_reader::ArrowReaderOptions::new()).unwrap();
     let types: Vec<_> = metadata.schema().fields().iter().map(|field| field.data_type().clone()).collect();
     assert_eq!(types[..4], [timestamp_type(), DataType::Utf8, DataType::Int64, DataType::Utf8]);
-    let entries = metadata.metadata().file_metadata().key_value_metadata().unwrap();
-    assert_eq!((entries.len(), entries[0].key.as_str()), (1, "wasmill.digest"));
+}
+
+#[test]
+fn a_file_says_what_made_it_and_from_where_on() {
+    let mut world = World::new(&[Format::Parquet, Format::Csv]);
+    world.spec.plugins = BTreeMap::from([("parser".to_owned(), "ab12".to_owned())]);
+    let mut writers = world.writers();
+    writers.set_checkpoint(boundary(3));
+    writers.write(0, &batch(0..10), world.now).unwrap();
+    // What comes later is no matter of a file that is open.
+    writers.set_checkpoint(boundary(4));
+    let open = writers.cut(world.now, false).unwrap().open;
+    writers.write(0, &batch(10..20), world.now).unwrap();
+    let finished = world.commit_all(&mut writers);
+    for (open, file) in open.iter().zip(&finished) {
+        assert_eq!(file.origin, open.file.origin);
+        assert_eq!(file.origin.since(), Some(boundary(3)));
+        assert_eq!(file.origin.plugins(), world.spec.plugins);
+        assert_eq!(file.origin.get("digest"), Some("d1"), "as the writers were told");
+        assert_eq!(file.origin.get("path"), Some(file.path.as_str()));
+    }
+    let path = world.root().join(&finished[0].path);
+    assert_eq!(origin_of(&mut File::open(&path).unwrap(), &path).unwrap(), finished[0].origin);
+    writers.write(0, &batch(20..30), world.now).unwrap();
+    assert_eq!(world.commit_all(&mut writers)[0].origin.since(), Some(boundary(4)), "the next file");
+}
+
+fn boundary(checkpoint: u64) -> Boundary {
+    Boundary { checkpoint, offsets: BTreeMap::from([(0, 7), (1, 0)]), watermark_us: Some(1_700_000_000_000_000) }
+}
+
+#[test]
+fn the_origin_of_what_is_no_parquet_file_is_an_error_that_names_it() {
+    let path = Path::new("some.parquet");
+    for bytes in [&b""[..], b"PAR1", b"PAR1PAR1", b"\xff\xff\xff\x7fPAR1", b"\x02\0\0\0PAR1", b"day,hour\n1,2\n"] {
+        let error = origin_of(&mut std::io::Cursor::new(bytes), path).unwrap_err();
+        assert!(error.to_string().contains("some.parquet"), "{error}");
+    }
 }
 
 #[test]

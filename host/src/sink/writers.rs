@@ -2,6 +2,7 @@
 
 use super::csv_file::{self, CsvFile};
 use super::error::{Error, Result};
+use super::origin::Origin;
 use super::parquet_file::{self, ParquetFile};
 use super::partition::{self, Partition};
 use super::staged::{Format, OpenFile, STAGING, SinkCut, StagedFile};
@@ -9,11 +10,11 @@ use super::{FileNaming, OutputSpec};
 use crate::disk::Disk;
 use arrow_array::RecordBatch;
 use arrow_schema::{DataType, SchemaRef, TimeUnit};
-use parquet::file::properties::WriterProperties;
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
+use wasmill_pipeline::checkpoint::Boundary;
 use wasmill_pipeline::error::Class;
 
 /// Dates that one output has open at a time; beyond, the one written to longest ago is finished. Each costs file
@@ -32,6 +33,10 @@ pub struct Writers {
     root: PathBuf,
     naming: FileNaming,
     outputs: Vec<Output>,
+    /// What all files opened from now on say of their origin.
+    provenance: Vec<(String, String)>,
+    /// The last checkpoint, as far as these writers know.
+    since: Option<Boundary>,
     seq: u64,
     rolled: Vec<StagedFile>,
     stopped: Option<Class>,
@@ -44,7 +49,6 @@ struct Output {
     /// Below the root, with a `/` after it.
     folder: String,
     partition_column: Option<usize>,
-    properties: WriterProperties,
     parts: Vec<Part>,
 }
 
@@ -70,7 +74,8 @@ enum Encoder {
 impl Writers {
     /// Writers without a file; files are made when rows come.
     ///
-    /// `provenance` goes into the key-value metadata of every Parquet file opened from now on.
+    /// `provenance` is part of the [`Origin`] of every file opened from now on, as are the digests of its output's
+    /// plugins and the last checkpoint that these writers know of.
     ///
     /// # Errors
     /// `Config` when an output cannot be: a column type without a form, a folder outside of `root`, a partition column
@@ -84,25 +89,31 @@ impl Writers {
     ) -> Result<Self> {
         let root = root.into();
         naming.check()?;
-        let outputs = (0..outputs.len()).map(|index| Output::new(outputs, index, &root, provenance));
+        let outputs = (0..outputs.len()).map(|index| Output::new(outputs, index, &root));
         let outputs = outputs.collect::<Result<_>>()?;
-        Ok(Self { disk, root, naming, outputs, seq: 0, rolled: Vec::new(), stopped: None })
+        let provenance = provenance.to_vec();
+        Ok(Self { disk, root, naming, outputs, provenance, since: None, seq: 0, rolled: Vec::new(), stopped: None })
     }
 
     /// Goes on with other outputs, right after a cut that closed all files.
     ///
     /// # Errors
     /// As for [`Self::new`]; `Config` also where files are open.
-    pub fn set_outputs(&mut self, outputs: &Arc<[OutputSpec]>, provenance: &[(String, String)]) -> Result<()> {
+    pub fn set_outputs(&mut self, outputs: &Arc<[OutputSpec]>) -> Result<()> {
         self.unless_stopped(|writers| {
             if let Some(output) = writers.outputs.iter().find(|output| !output.parts.is_empty()) {
                 let problem = "its files must be closed before its columns change".to_owned();
                 return Err(Error::Config { output: output.spec().name.clone(), problem });
             }
-            let outputs = (0..outputs.len()).map(|index| Output::new(outputs, index, &writers.root, provenance));
+            let outputs = (0..outputs.len()).map(|index| Output::new(outputs, index, &writers.root));
             writers.outputs = outputs.collect::<Result<_>>()?;
             Ok(())
         })
+    }
+
+    /// Tells of the last checkpoint: files opened from now on hold rows that came after it.
+    pub fn set_checkpoint(&mut self, last: Boundary) {
+        self.since = Some(last);
     }
 
     /// Appends rows to the output of that index.
@@ -214,11 +225,14 @@ impl Writers {
         loop {
             let name = self.naming.file_stem(self.seq);
             self.seq += 1;
-            let files = output.file_names(partition, &name);
+            let mut files = output.file_names(partition, &name);
             // Left by an earlier attempt of the same generation.
             let names = files.iter().flat_map(|file| [&file.staged, &file.path]);
             if names.map(|name| self.root.join(name)).any(|path| matches!(self.disk.length(&path), Ok(Some(_)))) {
                 continue;
+            }
+            for file in &mut files {
+                file.origin = Origin::new(&self.provenance, &output.spec().plugins, self.since.as_ref(), &file.path);
             }
             let create = |file| output.create(self.disk.as_ref(), &self.root, file);
             let files = files.into_iter().map(create).collect::<Result<_>>()?;
@@ -228,7 +242,7 @@ impl Writers {
 }
 
 impl Output {
-    fn new(specs: &Arc<[OutputSpec]>, index: usize, root: &Path, provenance: &[(String, String)]) -> Result<Self> {
+    fn new(specs: &Arc<[OutputSpec]>, index: usize, root: &Path) -> Result<Self> {
         let spec = &specs[index];
         let refuse = |problem: String| Error::Config { output: spec.name.clone(), problem };
         let folder = folder_below(root, &spec.folder)
@@ -256,14 +270,7 @@ impl Output {
                 None => return Err(refuse(format!("column `{name}` of `partition_by` is not among the columns"))),
             },
         };
-        Ok(Self {
-            specs: Arc::clone(specs),
-            index,
-            folder,
-            partition_column,
-            properties: parquet_file::properties(&spec.schema, provenance),
-            parts: Vec::new(),
-        })
+        Ok(Self { specs: Arc::clone(specs), index, folder, partition_column, parts: Vec::new() })
     }
 
     fn spec(&self) -> &OutputSpec {
@@ -290,7 +297,7 @@ impl Output {
         let schema = &self.spec().schema;
         let encoder = match file.format {
             Format::Parquet => {
-                let properties = self.properties.clone();
+                let properties = parquet_file::properties(schema, &file.origin);
                 Encoder::Parquet(Box::new(ParquetFile::new(handle, &path, SchemaRef::clone(schema), properties)?))
             }
             Format::Csv => Encoder::Csv(Box::new(CsvFile::new(handle, &path, schema)?)),

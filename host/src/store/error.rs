@@ -65,6 +65,16 @@ pub enum Error {
         /// The fingerprint of this pipeline.
         expected: String,
     },
+    /// A component that was asked for is not kept, or it is not clear which is meant.
+    #[error("no such plugin: {problem}, digest={digest}, path={}", .path.display())]
+    NoPlugin {
+        /// The plugin store.
+        path: PathBuf,
+        /// The digest, or its beginning, as it was asked for.
+        digest: String,
+        /// What is wrong with it, and what there is.
+        problem: String,
+    },
     /// The file system refused.
     #[error("cannot {action} a checkpoint file, path={}", .path.display())]
     Io {
@@ -86,7 +96,7 @@ impl Error {
         match self {
             Self::Fenced { .. } | Self::Held { .. } => Class::Fenced,
             Self::Corrupt { .. } => Class::Corrupt,
-            Self::Newer { .. } | Self::Foreign { .. } => Class::Config,
+            Self::Newer { .. } | Self::Foreign { .. } | Self::NoPlugin { .. } => Class::Config,
             // A full, read-only, forbidden or failing disk: a person can make room, and the run goes on.
             Self::Io { .. } => Class::Unavailable,
             Self::Bug(_) => Class::Bug,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::error::Error;
+use wasmill_pipeline::checkpoint::Boundary;
 use wasmill_pipeline::record::Anchor;
 use wasmill_pipeline::shadow::Comparison;
 
@@ -167,6 +168,12 @@ const MIDDLE: &str = "\",\n\"manifest\": ";
 const CLOSE: &str = "\n}\n";
 
 impl Manifest {
+    /// Where the checkpoint is in the stream.
+    pub fn boundary(&self) -> Boundary {
+        let offsets = self.partitions.iter().map(|p| (p.partition, p.next_offset)).collect();
+        Boundary { checkpoint: self.checkpoint, offsets, watermark_us: self.watermark_us }
+    }
+
     /// The bytes of the manifest's file.
     ///
     /// # Errors

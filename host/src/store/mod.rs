@@ -7,6 +7,7 @@
 //! committed-<checkpoint>                    its output files have their final names
 //! recovered-<checkpoint>                    those that were open then have theirs too, since a recovery
 //! segment-<checkpoint>-<generation>-<n>.bin what changed in the state; named by manifests
+//! plugins/<sha256>.wasm                     every component that ever ran here
 //! ```
 //! Whatever has a final name is whole: files are written under a temporary name, fsynced, and published by a hard
 //! link, which fails where the name exists. A manifest names every file it needs, so a crash leaves at most files
@@ -20,9 +21,11 @@ mod local;
 mod lock;
 mod manifest;
 mod merge;
+mod plugins;
 mod segment;
 
 pub use error::Error;
 pub use local::{LocalStore, latest_in};
 pub use manifest::{Beside, BesideRole, FORMAT, Manifest, PartitionState, Probation, SegmentRef, Swapped};
 pub use merge::plan_merge;
+pub use plugins::PluginStore;

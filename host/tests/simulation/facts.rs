@@ -49,6 +49,7 @@ fn attempt(disk: &SimDisk) -> (Checkpointer, Writers) {
         formats: vec![Format::Csv],
         partition_by: None,
         roll: Roll { max_rows: 10, max_bytes: 1 << 20, max_age: Duration::from_hours(1) },
+        plugins: BTreeMap::new(),
     };
     let naming = FileNaming { run: "run".into(), generation: store.generation(), worker: 0 };
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());

@@ -8,7 +8,8 @@ use arrow_array::{Array, RecordBatch};
 use arrow_schema::DataType;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use wasmill::sink::{Committed, LEDGER};
 use wasmill::store::latest_in;
 use wasmill_pipeline::spec::Window;
 use wasmill_pipeline::testing::{Expected, Row, expected, expected_but_for};
@@ -94,11 +95,16 @@ fn committed(world: &World) -> Result<Expected, String> {
     let count = aggregates.len();
     let mut found = Expected { rows: vec![vec![]; count], late: vec![vec![]; count], ..Expected::default() };
     let mut files = world.platter.files(Path::new(OUTPUT));
+    let noted = noted(&files)?;
     files.extend(world.now().taken.iter().cloned());
     for (path, bytes) in files {
         let below = path.strip_prefix(OUTPUT).expect("it is an output");
-        if below.starts_with("_staging") {
+        if below.starts_with("_staging") || below.starts_with(LEDGER) {
             continue;
+        }
+        let name = below.to_str().expect("its name is text");
+        if noted.get(name) != Some(&(bytes.len() as u64)) {
+            return Err(format!("the ledger does not have {name} with {} bytes: {:?}", bytes.len(), noted.get(name)));
         }
         let origins = || {
             Ok::<_, String>(
@@ -133,6 +139,19 @@ fn committed(world: &World) -> Result<Expected, String> {
     found.rows.iter_mut().for_each(|rows| rows.sort());
     found.late.iter_mut().for_each(|late| late.sort_unstable());
     Ok(found)
+}
+
+/// What the ledger has: the lengths of files by their paths. A crash may leave a line's beginning.
+fn noted(files: &[(PathBuf, Vec<u8>)]) -> Result<BTreeMap<String, u64>, String> {
+    let mut noted = BTreeMap::new();
+    for (path, bytes) in files.iter().filter(|(path, _)| path.starts_with(Path::new(OUTPUT).join(LEDGER))) {
+        for line in bytes.split_inclusive(|&byte| byte == b'\n').filter(|line| line.ends_with(b"\n")) {
+            let line: Committed =
+                serde_json::from_slice(line).map_err(|error| format!("{} is damaged: {error}", path.display()))?;
+            noted.insert(line.path, line.bytes);
+        }
+    }
+    Ok(noted)
 }
 
 /// Some cells of a row as text; times are µs since the Unix epoch.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use wasmill::checkpointer::Identity;
-use wasmill::sink::{Format, OutputSpec, Roll, dead_letter_schema};
+use wasmill::sink::{Format, LEDGER, OutputSpec, Roll, dead_letter_schema};
 use wasmill_pipeline::plan::Plan;
 use wasmill_pipeline::plugin::{Aggregate, Parser};
 use wasmill_pipeline::spec::PipelineSpec;
@@ -136,7 +136,9 @@ impl Log {
 impl Known {
     /// Notes a file that readers see and no checkpoint has.
     fn check(&mut self, path: &Path) {
-        let visible = path.starts_with(OUTPUT) && !path.starts_with(format!("{OUTPUT}/_staging"));
+        let root = Path::new(OUTPUT);
+        let visible =
+            path.starts_with(root) && !["_staging", LEDGER].iter().any(|own| path.starts_with(root.join(own)));
         let a_file = path.extension().is_some();
         if visible
             && a_file
@@ -290,6 +292,7 @@ fn outputs(spec: &PipelineSpec, roll: Roll, random: &mut Random) -> Arc<[OutputS
         formats: vec![if random.percent(20) { Format::Parquet } else { Format::Csv }],
         partition_by: None,
         roll,
+        plugins: BTreeMap::new(),
     };
     let mut outputs =
         vec![output("events_raw".into(), &plan.raw_schema), output("_dead_letters".into(), &dead_letter_schema())];
