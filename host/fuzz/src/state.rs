@@ -23,7 +23,7 @@ pub fn state(bytes: &[u8]) {
 fn aggregate<A: Aggregate>(bytes: &[u8]) {
     let states = Varlen { offsets: vec![0, bytes.len() as u32], bytes: bytes.to_vec() };
     let mut groups = Groups::<A>::init("{}").expect("the settings are accepted").0;
-    if groups.restore(&[0], A::STATE_VERSION, &states).is_err() {
+    if groups.restore(&[0], A::State::VERSION, &states).is_err() {
         return;
     }
     assert_eq!(groups.snapshot(&[0]), states, "restore gives back what snapshot took");
@@ -35,16 +35,16 @@ fn aggregate<A: Aggregate>(bytes: &[u8]) {
 }
 
 fn part<T: Codec + Clone>(bytes: &[u8], merge: fn(&mut T, &T), look: fn(&T)) {
-    let mut reader = Reader(bytes);
+    let mut reader = Reader::new(bytes);
     let Ok(mut value) = T::decode(&mut reader) else { return };
     let mut encoded = Vec::new();
     value.encode(&mut encoded);
-    assert_eq!(encoded, &bytes[..bytes.len() - reader.0.len()], "a value has one form only");
+    assert_eq!(encoded, &bytes[..bytes.len() - reader.rest().len()], "a value has one form only");
     look(&value);
     let other = value.clone();
     merge(&mut value, &other);
     look(&value);
     encoded.clear();
     value.encode(&mut encoded);
-    assert!(T::decode(&mut Reader(&encoded)).is_ok(), "a merged value is a value");
+    assert!(T::decode(&mut Reader::new(&encoded)).is_ok(), "a merged value is a value");
 }

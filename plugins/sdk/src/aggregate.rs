@@ -31,13 +31,11 @@ pub struct Window {
 pub trait Aggregate: Sized + Send + 'static {
     /// What it wants of each row: a `row_in!`, or `()`.
     type Row<'a>: RowIn<'a>;
-    /// What it keeps per group: a `state!`.
+    /// What it keeps per group: a `state!`, whose version is that of the aggregate's states.
     type State: Codec + Default + Send;
     /// What it makes of a group: a `row_out!`.
     type Output: RowOut;
-    /// The version of the state's encoding. Change it whenever old bytes would be read wrongly.
-    const STATE_VERSION: u32 = 1;
-    /// The older versions that `migrate` reads.
+    /// The older versions that `migrate` reads; those that `State` reads by itself need not be named.
     const RESTORES: &'static [u32] = &[];
     /// Whether the order of rows and merges is without influence, to the last bit.
     const COMMUTATIVE: bool = false;
@@ -67,13 +65,15 @@ pub trait Aggregate: Sized + Send + 'static {
         self.finish(state)
     }
 
-    /// Reads a state of an older version, one of `RESTORES`.
+    /// Reads a state of an older version, one of `RESTORES`, where a default for each new field is not enough.
+    ///
+    /// `Self::State::decode(from)` does what would be done without: it may come first, or not at all.
     ///
     /// # Errors
     /// The bytes are not such a state.
     fn migrate(&self, version: u32, from: &mut Reader<'_>) -> Result<Self::State, Broken> {
-        let _ = (version, from);
-        Err("no older version is read")
+        let _ = version;
+        Self::State::decode(from)
     }
 }
 
@@ -102,12 +102,20 @@ impl<A: Aggregate> Groups<A> {
             inputs: <A::Row<'static> as RowIn>::fields(),
             context,
             outputs: A::Output::fields(),
-            state_version: A::STATE_VERSION,
-            restores: A::RESTORES.into(),
+            state_version: A::State::VERSION,
+            restores: Self::restores(),
             commutative: A::COMMUTATIVE,
             typical_state_bytes: A::TYPICAL_STATE_BYTES,
         };
         Ok((Self { aggregate: Config::make(config, A::new)?, states: Slots::new() }, description))
+    }
+
+    /// The older versions whose states are read, ascending.
+    fn restores() -> Vec<u32> {
+        let mut versions: Vec<u32> = (A::State::OLDEST..A::State::VERSION).chain(A::RESTORES.iter().copied()).collect();
+        versions.sort_unstable();
+        versions.dedup();
+        versions
     }
 
     /// Adds row `i` to `slots[i]`, or to nobody where that is `u32::MAX`.
@@ -169,12 +177,10 @@ impl<A: Aggregate> Groups<A> {
     /// # Errors
     /// A message: another version, or bytes that are not a state.
     pub fn restore(&mut self, slots: &[u32], version: u32, states: &Varlen) -> Result<(), String> {
-        if version != A::STATE_VERSION && !A::RESTORES.contains(&version) {
-            return Err(format!(
-                "state version {version} is not known; known are {} and {:?}",
-                A::STATE_VERSION,
-                A::RESTORES
-            ));
+        let (own, older) = (A::State::VERSION, Self::restores());
+        if version != own && !older.contains(&version) {
+            let known = if older.is_empty() { String::new() } else { format!(" and of {older:?}") };
+            return Err(format!("states of version {version} are not read, only those of version {own}{known}"));
         }
         self.states.reach(slots);
         for (i, slot) in slots.iter().enumerate() {
@@ -186,13 +192,13 @@ impl<A: Aggregate> Groups<A> {
     }
 
     fn decode(&self, version: u32, bytes: &[u8]) -> Result<A::State, Broken> {
-        let mut reader = Reader(bytes);
-        let state = if version == A::STATE_VERSION {
-            A::State::decode(&mut reader)?
-        } else {
+        let mut reader = Reader::of_version(version, bytes);
+        let state = if A::RESTORES.contains(&version) {
             self.aggregate.migrate(version, &mut reader)?
+        } else {
+            A::State::decode(&mut reader)?
         };
-        if reader.0.is_empty() { Ok(state) } else { Err("has bytes left over") }
+        if reader.rest().is_empty() { Ok(state) } else { Err("has bytes left over") }
     }
 
     /// Forgets these slots.
@@ -264,4 +270,104 @@ macro_rules! export_aggregate {
     $crate::bindings::aggregate::export_aggregate_world!(Component with_types_in $crate::bindings::aggregate);
         };
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{aggregate_laws, migrated, migration_laws, state_of};
+    use crate::{row_in, row_out, state};
+
+    row_in! { struct Row { amount: i64 } }
+    row_out! { struct Sum { total: i64 } }
+    state! { struct First { rows: u64 } }
+    state! { struct Second { rows: u64 } since 2 { total: i64 } }
+    state! { struct Third since 3 { total: i64, rows: u64, before: u64 } }
+
+    macro_rules! sums {
+        ($($name:ident = $state:ty, |$into:ident, $amount:ident| $add:expr, |$to:ident, $other:ident| $merge:expr,
+            { $($more:item)* })*) => {$(
+            struct $name;
+
+            impl Aggregate for $name {
+                type Row<'a> = Row;
+                type State = $state;
+                type Output = Sum;
+                const COMMUTATIVE: bool = true;
+                $($more)*
+
+                fn new(_: &mut Config<'_>) -> Result<Self, String> {
+                    Ok(Self)
+                }
+
+                fn add(&self, $into: &mut $state, row: Row) {
+                    let $amount = row.amount;
+                    $into.rows += 1;
+                    $add;
+                }
+
+                fn merge(&self, $to: &mut $state, $other: $state) {
+                    $to.rows += $other.rows;
+                    $merge;
+                }
+
+                fn finish(&self, state: &$state) -> Sum {
+                    Sum { total: state.rows as i64 }
+                }
+            }
+        )*};
+    }
+
+    sums! {
+        Counts = First, |_state, _amount| {}, |_state, _other| {}, {}
+        Totals = Second, |state, amount| state.total += amount, |state, other| state.total += other.total, {}
+        ByHand = Third, |state, amount| state.total += amount,
+            |state, other| { state.total += other.total; state.before += other.before },
+            {
+                const RESTORES: &'static [u32] = &[1];
+
+                fn migrate(&self, _: u32, from: &mut Reader<'_>) -> Result<Third, Broken> {
+                    let First { rows } = First::decode(from)?;
+                    Ok(Third { total: 0, rows, before: rows })
+                }
+            }
+        Forgetful = Second, |state, amount| state.total = amount, |state, other| state.total += other.total, {}
+    }
+
+    fn rows() -> Vec<Row> {
+        (0..60).map(|amount| Row { amount }).collect()
+    }
+
+    fn versions<A: Aggregate>() -> (u32, Vec<u32>) {
+        let description = Groups::<A>::init("{}").unwrap().1;
+        (description.state_version, description.restores)
+    }
+
+    #[test]
+    fn the_versions_are_those_of_the_state_and_of_what_is_read_by_hand() {
+        assert_eq!(versions::<Counts>(), (1, [].into()));
+        assert_eq!(versions::<Totals>(), (2, [1].into()));
+        assert_eq!(versions::<ByHand>(), (3, [1].into()));
+    }
+
+    #[test]
+    fn a_field_that_is_new_is_empty_in_old_states() {
+        aggregate_laws::<Totals>("{}", &rows());
+        migration_laws::<Counts, Totals>("{}", &rows(), &rows());
+    }
+
+    #[test]
+    fn an_old_state_is_read_by_hand_where_a_default_is_not_enough() {
+        migration_laws::<Counts, ByHand>("{}", &rows(), &rows());
+        let old = state_of::<Counts>("{}", &rows());
+        assert_eq!(migrated::<ByHand>("{}", 1, &old), Ok([0, 60, 60].into()));
+        let error = migrated::<ByHand>("{}", 2, &old).unwrap_err();
+        assert_eq!(error, "states of version 2 are not read, only those of version 3 and of [1]");
+    }
+
+    #[test]
+    #[should_panic(expected = "going on is merging what comes after")]
+    fn a_new_version_that_forgets_what_was_is_found() {
+        migration_laws::<Totals, Forgetful>("{}", &rows(), &rows());
+    }
 }

@@ -269,9 +269,9 @@ mod tests {
 
         #[test]
         fn decoded_bytes_encode_to_themselves(raw: Vec<u8>) {
-            let mut reader = Reader(&raw);
+            let mut reader = Reader::new(&raw);
             if let Ok(sketch) = Distinct::decode(&mut reader) {
-                prop_assert_eq!(bytes(&sketch), &raw[..raw.len() - reader.0.len()]);
+                prop_assert_eq!(bytes(&sketch), &raw[..raw.len() - reader.rest().len()]);
             }
         }
     }
@@ -287,7 +287,7 @@ mod tests {
     #[test]
     fn both_forms_survive_a_snapshot() {
         for sketch in [of(0..20), of(0..2000)] {
-            assert_eq!(Distinct::decode(&mut Reader(&bytes(&sketch))), Ok(sketch));
+            assert_eq!(Distinct::decode(&mut Reader::new(&bytes(&sketch))), Ok(sketch));
         }
     }
 

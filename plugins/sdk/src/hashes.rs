@@ -152,7 +152,7 @@ mod tests {
             prop_assert!(merged.as_slice().iter().map(|hash| hash.0).eq(want));
             let mut bytes = Vec::new();
             merged.encode(&mut bytes);
-            prop_assert_eq!(Hashes::decode(&mut Reader(&bytes)), Ok(merged));
+            prop_assert_eq!(Hashes::decode(&mut Reader::new(&bytes)), Ok(merged));
         }
     }
 
@@ -160,6 +160,6 @@ mod tests {
     fn a_set_out_of_order_is_refused() {
         let mut bytes = Vec::new();
         alloc::vec![Hash64(2), Hash64(1)].encode(&mut bytes);
-        assert!(Hashes::decode(&mut Reader(&bytes)).is_err());
+        assert!(Hashes::decode(&mut Reader::new(&bytes)).is_err());
     }
 }

@@ -4,6 +4,7 @@
 
 use crate::aggregate::{Aggregate, Groups};
 use crate::bindings::types::{Column, DataType, Encoding, Field, Values, Varlen};
+use crate::codec::Codec;
 use crate::generator::{Generator, generate};
 use crate::input::RowIn;
 use crate::output::{Build, Bytes, Projection, Put, RowOut};
@@ -117,18 +118,95 @@ where
 
 fn restore_laws<A: Aggregate>(groups: &impl Fn() -> Groups<A>, all: &[u32], want: &Varlen) {
     let mut restored = groups();
-    restored.restore(all, A::STATE_VERSION, want).expect("restore takes what snapshot gave");
+    restored.restore(all, A::State::VERSION, want).expect("restore takes what snapshot gave");
     assert_eq!(&restored.snapshot(all), want, "restore gives back what snapshot took");
     assert!(groups().restore(all, u32::MAX, want).is_err(), "an unknown version is refused");
     let mut long = want.clone();
     long.bytes.push(0);
     *long.offsets.last_mut().expect("offsets are never empty") += 1;
-    assert!(groups().restore(all, A::STATE_VERSION, &long).is_err(), "bytes left over are refused");
+    assert!(groups().restore(all, A::State::VERSION, &long).is_err(), "bytes left over are refused");
     if want.offsets[all.len()] > want.offsets[all.len() - 1] {
         let mut short = want.clone();
         short.bytes.pop();
         *short.offsets.last_mut().expect("offsets are never empty") -= 1;
-        assert!(groups().restore(all, A::STATE_VERSION, &short).is_err(), "missing bytes are refused");
+        assert!(groups().restore(all, A::State::VERSION, &short).is_err(), "missing bytes are refused");
+    }
+}
+
+/// The state of a group of `rows`, as `snapshot` encodes it. To keep as the golden bytes of a version.
+pub fn state_of<A: Aggregate>(config: &str, rows: &[A::Row<'_>]) -> Vec<u8>
+where
+    for<'a> A::Row<'a>: Clone,
+{
+    let aggregate = crate::config::Config::make(config, A::new).expect("the settings are accepted");
+    let mut state = A::State::default();
+    for row in rows {
+        add(&aggregate, &mut state, row);
+    }
+    let mut bytes = Vec::new();
+    state.encode(&mut bytes);
+    bytes
+}
+
+/// The state that a group has after `restore` of these bytes of an older version, as this version encodes it.
+///
+/// # Errors
+/// What `restore` refuses.
+pub fn migrated<A: Aggregate>(config: &str, version: u32, bytes: &[u8]) -> Result<Vec<u8>, String> {
+    let mut groups = Groups::<A>::init(config).expect("the settings are accepted").0;
+    groups.restore(&[0], version, &one(bytes))?;
+    Ok(groups.snapshot(&[0]).bytes)
+}
+
+fn one(bytes: &[u8]) -> Varlen {
+    Varlen { offsets: [0, bytes.len() as u32].into(), bytes: bytes.into() }
+}
+
+/// Checks that a new version of an aggregate goes on from the states of an old one. Give it varied rows of both.
+///
+/// An old state is restored, and then saved and restored as a new one; the state of no rows stays the state of no rows;
+/// broken bytes are refused. If both are `COMMUTATIVE`, merging before and after is the same, and going on is the same
+/// as merging what comes after.
+///
+/// # Panics
+/// A law does not hold.
+pub fn migration_laws<Old: Aggregate, New: Aggregate>(config: &str, old: &[Old::Row<'_>], new: &[New::Row<'_>])
+where
+    for<'a> Old::Row<'a>: Clone,
+    for<'a> New::Row<'a>: RowOut + Clone,
+{
+    let version = Old::State::VERSION;
+    let migrated = |bytes: &[u8]| migrated::<New>(config, version, bytes);
+    let (first, second) = old.split_at(old.len() / 2);
+    let all = state_of::<Old>(config, old);
+    let restored = migrated(&all).expect("an old state is restored");
+    let again = self::migrated::<New>(config, New::State::VERSION, &restored);
+    assert_eq!(again.as_ref(), Ok(&restored), "what is made of an old state is a new state");
+    let nothing = migrated(&state_of::<Old>(config, &[])).expect("the old state of no rows is restored");
+    assert_eq!(nothing, state_of::<New>(config, &[]), "the state of no rows is the state of no rows");
+    assert!(migrated(&[&all[..], &[0]].concat()).is_err(), "bytes left over are refused");
+    assert!(all.is_empty() || migrated(&all[..all.len() - 1]).is_err(), "missing bytes are refused");
+    if !(Old::COMMUTATIVE && New::COMMUTATIVE) {
+        return;
+    }
+    let mut groups = Groups::<New>::init(config).expect("the settings are accepted").0;
+    for (slot, rows) in [first, second].into_iter().enumerate() {
+        let state = one(&state_of::<Old>(config, rows));
+        groups.restore(&[slot as u32], version, &state).expect("an old state is restored");
+    }
+    groups.merge(&[0], &[1]);
+    assert_eq!(groups.snapshot(&[0]).bytes, restored, "merging old states is merging what is made of them");
+    let slots: Vec<u32> = new.iter().map(|_| 0).collect();
+    groups.update(&slots, &columns(new));
+    let gone_on = groups.snapshot(&[0]).bytes;
+    for (to, from) in [(2, 3), (3, 2)] {
+        groups.release(&[2, 3]);
+        groups
+            .restore(&[2], New::State::VERSION, &one(&state_of::<New>(config, new)))
+            .expect("a new state is restored");
+        groups.restore(&[3], version, &one(&all)).expect("an old state is restored");
+        groups.merge(&[to], &[from]);
+        assert_eq!(groups.snapshot(&[to]).bytes, gone_on, "going on is merging what comes after");
     }
 }
 

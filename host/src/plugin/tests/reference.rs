@@ -150,6 +150,7 @@ fn every_reference_plugin_describes_itself() {
     for (name, world) in [
         ("clickstream_parser", World::Parser),
         ("page_metrics", World::Aggregate),
+        ("page_metrics_v2", World::Aggregate),
         ("geo_metrics", World::Aggregate),
         ("sessions", World::Aggregate),
         ("clickstream_generator", World::Generator),
