@@ -293,7 +293,9 @@ impl Assembly {
             plan: Arc::new(plan),
             outputs: Arc::new(outputs),
             output_specs: output_specs.into(),
-            capsules: Arc::new(before.map_or_else(|| capsules(config, guests.clone()), |before| before.with(guests.clone()))),
+            capsules: Arc::new(
+                before.map_or_else(|| capsules(config, guests.clone()), |before| before.with(guests.clone())),
+            ),
             versions,
             descriptions: descriptions.into_iter().chain(beside.into_iter().map(|beside| beside.description)).collect(),
             config: config.clone(),

@@ -178,12 +178,13 @@ pub fn start_with_files(
                 };
                 if let Some(role) = role {
                     let loaded = states.map_or_else(|| store.load(&manifest.segments), Ok)?;
-                    let renamed = loaded.into_iter().filter_map(|mut delta: wasmill_pipeline::state::delta::StateDelta| {
-                        if delta.aggregate == old.name() {
-                            delta.aggregate = role?.state_name(old.name()).into_owned();
-                        }
-                        Some(delta)
-                    });
+                    let renamed =
+                        loaded.into_iter().filter_map(|mut delta: wasmill_pipeline::state::delta::StateDelta| {
+                            if delta.aggregate == old.name() {
+                                delta.aggregate = role?.state_name(old.name()).into_owned();
+                            }
+                            Some(delta)
+                        });
                     states = Some(renamed.collect());
                 }
                 Some(policy)

@@ -43,7 +43,15 @@ impl Observer {
         };
         let names = assembly.outputs.in_force().to_vec();
         let capsules = assembly.capsules.clone();
-        Self { view, capsules, files: assembly.clone(), names, still, rate: Mutex::default(), failure: Mutex::default() }
+        Self {
+            view,
+            capsules,
+            files: assembly.clone(),
+            names,
+            still,
+            rate: Mutex::default(),
+            failure: Mutex::default(),
+        }
     }
 
     /// Notes that the pipeline ended, and why if it failed.

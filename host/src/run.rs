@@ -270,7 +270,13 @@ impl Attempt<'_> {
         };
         for swap in &probation.swaps {
             let (plugin, from, to) = (&swap.plugin, &swap.to, &swap.from);
-            tracing::error!(plugin, from, to, checkpoint = back.checkpoint, "{why}; the version before is in force again");
+            tracing::error!(
+                plugin,
+                from,
+                to,
+                checkpoint = back.checkpoint,
+                "{why}; the version before is in force again"
+            );
             let back = Swapped { from: from.clone(), to: to.clone(), policy: None, ..swap.clone() };
             self.view.history.note(&Event::of(&back, "rollback", "rolled_back", Some(boundary.clone()), &why));
         }
@@ -290,7 +296,8 @@ impl Attempt<'_> {
     fn answer_who_waits(&self, manifest: Option<&Manifest>) {
         let Some(UnderWay { action, reply }) = self.view.switchboard.end() else { return };
         let plugins = manifest.map(|manifest| &manifest.plugins);
-        let done = plugins.and_then(|plugins| plugins.get(&action.plugin)) == Some(&action.to) && action.to != action.from;
+        let done =
+            plugins.and_then(|plugins| plugins.get(&action.plugin)) == Some(&action.to) && action.to != action.from;
         let why = self.go_back.unwrap_or("the attempt ended before it was in force");
         if !done {
             tracing::error!(plugin = action.plugin, digest = action.to, "{} failed: {why}", action.name);

@@ -192,7 +192,9 @@ fn kills_between_any_two_effects_and_at_random_times_lose_nothing_and_repeat_not
                 _ => None,
             };
             moments.push_front(moment);
-            again.into_iter().for_each(|first| moments.push_front(first));
+            if let Some(first) = again {
+                moments.push_front(first);
+            }
         }
         match outcome {
             Outcome::Ended => {

@@ -10,10 +10,11 @@ use std::path::Path;
 const ROOMS: [&str; 8] = ["admin", "capsule", "config", "kafka", "plugin", "sink", "store", "telemetry"];
 
 /// What puts the rooms together, from the inside out. Each may use what is left of it, and the rooms.
-const FLOORS: [&[&str]; 5] = [
+const FLOORS: [&[&str]; 6] = [
     &["clock", "disk", "failpoint"],
     &["accounting", "assembly", "tap", "faults", "generate", "provenance"],
-    &["failure", "shared", "budget", "checkpointer", "recovery", "driver", "coordinator"],
+    &["failure", "shared", "budget", "switch", "chronicle"],
+    &["checkpointer", "recovery", "catalog", "driver", "coordinator"],
     &["run", "observer"],
     &["cli", "commands"],
 ];

@@ -186,9 +186,8 @@ impl Pair<'_> {
 
     fn example(&self, (rows, group): Of<'_>, difference: Difference) -> Example {
         let key = self.current.schema.fields().iter().enumerate().skip(2).take(self.current.keys.len());
-        let key = key.map(|(index, field)| {
-            (field.name().clone(), value(rows.column(index), group.rows.start).to_string())
-        });
+        let key =
+            key.map(|(index, field)| (field.name().clone(), value(rows.column(index), group.rows.start).to_string()));
         Example {
             start_us: group.start_us,
             end_us: group.end_us,

@@ -78,7 +78,7 @@ impl World {
     /// Rows counted, and rows set aside.
     fn accounts(&self) -> (u64, u64) {
         let shard = &self.worker.shards()[0];
-        (shard.counted_rows(), shard.set_aside_rows() + self.worker.counts().set_aside[0])
+        (shard.counts().counted, shard.counts().set_aside + self.worker.counts().set_aside[0])
     }
 }
 

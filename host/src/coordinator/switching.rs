@@ -175,10 +175,14 @@ impl Coordinator {
         });
         let why = if let Some(most) = time {
             let (was, is) = (before.ns_per_row(), now.ns_per_row());
-            format!("a row takes it {is:.0} ns, and took the version before {was:.0} ns: more than {most} times as much")
+            format!(
+                "a row takes it {is:.0} ns, and took the version before {was:.0} ns: more than {most} times as much"
+            )
         } else if let Some(most) = memory {
             let (was, is) = (before.memory_bytes >> 20, now.memory_bytes >> 20);
-            format!("it takes {is} MiB of memory, and the version before took {was} MiB: more than {most} times as much")
+            format!(
+                "it takes {is} MiB of memory, and the version before took {was} MiB: more than {most} times as much"
+            )
         } else {
             return Ok(());
         };

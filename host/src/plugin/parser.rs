@@ -67,7 +67,14 @@ impl WasmParser {
         let inputs = described.0.iter().map(Input::of).collect::<Result<_, _>>();
         let inputs = inputs.map_err(|message| component.description_error(message))?;
         let setup = Setup { config_json: config_json.to_owned(), topic: topic.to_owned(), described, projection };
-        Ok(Self { component: component.clone(), setup, inputs, description, instance: Some(instance), spent: Duration::ZERO })
+        Ok(Self {
+            component: component.clone(),
+            setup,
+            inputs,
+            description,
+            instance: Some(instance),
+            spent: Duration::ZERO,
+        })
     }
 
     pub(super) fn describe(component: &Component, config_json: &str) -> Result<Description, Error> {

@@ -62,8 +62,10 @@ fn attempt(disk: &SimDisk) -> (Checkpointer, Writers) {
         topic: "events".into(),
         aggregates: Vec::new(),
         plugins: BTreeMap::new(),
+        beside: Vec::new(),
+        seen: BTreeMap::new(),
     };
-    (Beginning::of(manifest).checkpointer(shared, store, OUTPUT.into(), identity), writers)
+    (Beginning::of(manifest, Vec::new()).checkpointer(shared, store, OUTPUT.into(), identity), writers)
 }
 
 /// Makes a checkpoint of what was written; `last` finishes the files.

@@ -166,9 +166,10 @@ impl<'w> Process<'w> {
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
         let (root, world) = (Path::new(OUTPUT), self.world);
         let store = LocalStore::open(disk.clone(), Path::new(CHECKPOINTS), &mut |_| ControlFlow::Break(()))?;
-        let manifest = take_over(&store, &world.identity())?;
-        recover_files(disk.as_ref(), root, RUN, &store, manifest.as_ref())?;
-        let mut beginning = Beginning::of(manifest);
+        let identity = world.identity();
+        let manifest = take_over(&store, &identity.pipeline, &identity.fingerprint)?;
+        let recovered = recover_files(disk.as_ref(), root, RUN, &store, manifest.as_ref())?;
+        let mut beginning = Beginning::of(manifest, recovered.held);
         for (partition, &there) in (0..).zip(&world.now().there) {
             if there > 0 && !beginning.partitions.contains_key(&partition) {
                 beginning.add(partition, 0);
@@ -334,6 +335,7 @@ impl Attempt<'_, '_> {
         if let Some(cut) = self.pipeline.finish_cut(worker)? {
             let files = self.writers[worker].cut(now, last)?;
             parts.insert(worker, (cut, files));
+            self.pipeline.go_on(worker, None)?;
             self.tell(&format!("worker {worker} has cut"));
         }
         Ok(())

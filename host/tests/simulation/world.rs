@@ -247,6 +247,8 @@ impl World {
             topic: "events".into(),
             aggregates: self.spec.aggregates.iter().map(|aggregate| aggregate.name.clone()).collect(),
             plugins: BTreeMap::new(),
+            beside: Vec::new(),
+            seen: BTreeMap::new(),
         }
     }
 }
