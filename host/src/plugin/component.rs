@@ -99,6 +99,8 @@ struct Inner {
     path: PathBuf,
     world: World,
     digest: String,
+    size_bytes: u64,
+    imports: Vec<String>,
     stubbed_imports: Vec<String>,
     from_cache: bool,
     load_time: Duration,
@@ -127,6 +129,7 @@ impl Component {
         };
         check_world(runtime, &compiled, path, world)?;
         let stubbed_imports = check_imports(runtime, &compiled, path)?;
+        let imports = compiled.component_type().imports(runtime.engine()).map(|(name, _)| name.to_owned()).collect();
         let exports = link(runtime, &compiled, world).map_err(|source| Error::Shape {
             path: path.to_owned(),
             wanted: world,
@@ -143,6 +146,8 @@ impl Component {
             path: path.to_owned(),
             world,
             digest: digest.to_string(),
+            size_bytes: bytes.len() as u64,
+            imports,
             stubbed_imports,
             from_cache,
             load_time: began.elapsed(),
@@ -168,6 +173,16 @@ impl Component {
     /// The SHA-256 of its file, 64 hexadecimal digits.
     pub fn digest(&self) -> &str {
         &self.0.digest
+    }
+
+    /// How large its file is.
+    pub fn size_bytes(&self) -> u64 {
+        self.0.size_bytes
+    }
+
+    /// The interfaces it imports, those among them that are denied when called.
+    pub fn imports(&self) -> &[String] {
+        &self.0.imports
     }
 
     /// The `wasi:*` interfaces it imports; any call of them traps.

@@ -23,6 +23,8 @@ pub struct Sample {
 const SINGLES: u32 = 64;
 /// Cuts of a batch at random.
 const CUTS: u64 = 7;
+/// The same where all states are restored at each cut.
+const RESTORES: u64 = 1;
 /// Where the contexts' windows begin: the first of January 2026. They are a minute long.
 const FIRST_WINDOW_US: i64 = 1_767_225_600_000_000;
 const WINDOW_US: i64 = 60_000_000;
@@ -83,9 +85,10 @@ fn trials<'a>(rows: &[Row], commutative: bool) -> Vec<Trial<'a>> {
         trial(Pieces::Whole, Subject::nobody),
         trial(Pieces::Whole, Subject::groups_apart),
         trial(Pieces::cuts(CUTS), Subject::cut),
-        trial(Pieces::singles(SINGLES), Subject::cut),
+        trial(Pieces::Singles(SINGLES), Subject::cut),
         trial(Pieces::Whole, Subject::restores),
-        trial(between(2), Subject::resumes),
+        trial(Pieces::cuts(RESTORES), Subject::resumes),
+        trial(Pieces::Singles(SINGLES), Subject::resumes),
         trial(between(2), Subject::releases),
     ];
     if commutative {
@@ -296,17 +299,20 @@ impl<'a> Subject<'a> {
     }
 
     fn resumes(&mut self, rows: &[Row], pieces: &Pieces) -> Result<(), Failure> {
-        let (first, then) = (pieces.take(rows, 0), pieces.take(rows, 1));
-        let (saved_groups, groups) = (self.groups(&first), self.groups(rows));
-        let mut kept = self.updated(&first)?;
-        let states = kept.snapshot(&saved_groups)?;
-        let mut restored = self.fresh()?;
-        self.restore(&mut *restored, &saved_groups, &states)?;
-        for aggregate in [&mut kept, &mut restored] {
-            self.update(&mut **aggregate, &then, &Pieces::Whole)?;
+        let groups = self.groups(rows);
+        let (mut kept, mut restored) = (self.fresh()?, self.fresh()?);
+        let mut open = BTreeSet::new();
+        for batch in pieces.batches(rows) {
+            let slots: Vec<u32> = open.iter().copied().collect();
+            let states = restored.snapshot(&slots)?;
+            restored = self.fresh()?;
+            self.restore(&mut *restored, &slots, &states)?;
+            self.update(&mut *kept, batch, &Pieces::Whole)?;
+            self.update(&mut *restored, batch, &Pieces::Whole)?;
+            open.extend(self.groups(batch));
         }
         let (kept, restored) = (self.outcome(&mut *kept, &groups)?, self.outcome(&mut *restored, &groups)?);
-        self.same(Law::Resume, &groups, (&kept, "without a restore"), (&restored, "with one between"))
+        self.same(Law::Resume, &groups, (&kept, "without a restore"), (&restored, "with restores at the cuts"))
     }
 
     fn releases(&mut self, rows: &[Row], pieces: &Pieces) -> Result<(), Failure> {

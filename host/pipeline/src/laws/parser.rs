@@ -31,7 +31,7 @@ pub fn parser(make: &mut dyn FnMut() -> Result<Box<dyn Parser>, Fault>, samples:
     let trials: [(Pieces, Check<'_>); 4] = [
         (Pieces::Whole, Subject::deterministic),
         (Pieces::cuts(CUTS), Subject::cut),
-        (Pieces::singles(SINGLES), Subject::cut),
+        (Pieces::Singles(SINGLES), Subject::cut),
         (Pieces::Whole, Subject::apart),
     ];
     for (pieces, check) in trials {

@@ -49,6 +49,8 @@ pub(super) enum Pieces {
     Whole,
     /// Each sample is cut before these of its rows, ascending.
     Cuts(Vec<u32>),
+    /// So many rows of the first sample, each alone.
+    Singles(u32),
     /// Before, between and after these rows, ascending.
     Between(Vec<Row>),
     /// To so many, at random.
@@ -56,11 +58,6 @@ pub(super) enum Pieces {
 }
 
 impl Pieces {
-    /// Each of the first `rows` of a sample alone.
-    pub(super) fn singles(rows: u32) -> Self {
-        Self::Cuts((1..=rows).collect())
-    }
-
     /// Samples cut at `count` places at random.
     pub(super) fn cuts(count: u64) -> Self {
         let mut before: Vec<u32> = (0..count).map(|n| (mix(n) % MAX_BATCH_ROWS as u64) as u32).collect();
@@ -80,6 +77,7 @@ impl Pieces {
         match self {
             Self::Whole => 0,
             Self::Cuts(before) => before.partition_point(|cut| *cut <= row.row) as u64,
+            Self::Singles(rows) => u64::from(if row.sample == 0 { row.row.min(*rows) } else { *rows }),
             Self::Between(borders) => borders.partition_point(|border| *border <= row) as u64,
             Self::Scattered(pieces) => row.hash(*pieces) % pieces,
         }

@@ -6,7 +6,7 @@ use crate::plugin::{
 };
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type, TimestampMicrosecondType};
-use arrow_array::{Array, ArrayRef, BinaryArray, Float64Array, Int64Array, TimestampMicrosecondArray};
+use arrow_array::{ArrayRef, BinaryArray, Float64Array, Int64Array, TimestampMicrosecondArray};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -46,7 +46,7 @@ enum Flaw {
     Traps,
     /// It hangs on 13.
     Hangs,
-    /// The total of three rows is null.
+    /// The total of three rows and more is null.
     Nulls,
     /// A state of an older version is read with a total that is not saved.
     Legacy,
@@ -165,7 +165,7 @@ impl Aggregate for Tally {
         let salt = if self.is(Flaw::Instances) { self.instance } else { 0 };
         let ends = context[0].as_primitive::<TimestampMicrosecondType>().values();
         let total = |state: &State| {
-            let null = self.is(Flaw::Nulls) && state.events == 3;
+            let null = self.is(Flaw::Nulls) && state.events >= 3;
             (!null).then_some(state.total + state.legacy + salt)
         };
         let columns: Vec<ArrayRef> = vec![

@@ -5,7 +5,7 @@ use crate::laws::{self, Broken, Law, Tried};
 use crate::plugin::{DataType, Encoding, Fault, FaultKind, Field, Parsed, Parser, ParserDescription, Reject};
 use crate::record::RawBatch;
 use crate::testing::{TestParser, TestRecord, raw_batch};
-use arrow_array::{Array, ArrayRef, BinaryArray, StringArray};
+use arrow_array::{ArrayRef, BinaryArray, StringArray};
 use std::sync::Arc;
 
 /// What a parser of words does wrong.
