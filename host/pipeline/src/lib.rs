@@ -12,6 +12,7 @@ pub mod exchange;
 pub mod fault;
 pub mod key;
 pub mod lane;
+pub mod laws;
 pub mod mutation;
 pub mod pipeline;
 pub mod plan;

@@ -105,6 +105,7 @@ struct Inner {
     world: World,
     digest: String,
     bytes: Vec<u8>,
+    imports: Vec<String>,
     stubbed_imports: Vec<String>,
     from_cache: bool,
     load_time: Duration,
@@ -133,6 +134,7 @@ impl Component {
         };
         check_world(runtime, &compiled, path, world)?;
         let stubbed_imports = check_imports(runtime, &compiled, path)?;
+        let imports = compiled.component_type().imports(runtime.engine()).map(|(name, _)| name.to_owned()).collect();
         let exports = link(runtime, &compiled, world).map_err(|source| Error::Shape {
             path: path.to_owned(),
             wanted: world,
@@ -150,6 +152,7 @@ impl Component {
             world,
             digest: digest.to_string(),
             bytes,
+            imports,
             stubbed_imports,
             from_cache,
             load_time: began.elapsed(),
@@ -188,6 +191,16 @@ impl Component {
     /// The bytes of its file as they were loaded.
     pub fn bytes(&self) -> &[u8] {
         &self.0.bytes
+    }
+
+    /// How large its file is.
+    pub fn size_bytes(&self) -> u64 {
+        self.0.bytes.len() as u64
+    }
+
+    /// The interfaces it imports, those among them that are denied when called.
+    pub fn imports(&self) -> &[String] {
+        &self.0.imports
     }
 
     /// The `wasi:*` interfaces it imports; any call of them traps.

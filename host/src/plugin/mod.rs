@@ -10,12 +10,15 @@ mod backtrace;
 mod bindings;
 mod cache;
 mod component;
+mod cost;
 #[cfg(feature = "testing")]
 pub mod decoders;
 mod description;
+mod difference;
 mod error;
 mod generator;
 mod instance;
+mod laws;
 mod lift;
 mod limits;
 mod log;
@@ -26,8 +29,11 @@ mod runtime;
 mod tests;
 
 pub use component::{Component, World, digest};
+pub use cost::{parse_ns_per_record, update_ns_per_row};
 pub use description::{Description, PARSER_INPUTS};
+pub use difference::{Side, difference};
 pub use error::Error;
 pub use generator::{Generated, Generator};
+pub use laws::{aggregate_laws, generator_laws, parser_laws};
 pub use limits::Limits;
 pub use runtime::Runtime;

@@ -1,6 +1,7 @@
 //! Facts about guests that keep the contract, and about those that do not.
 
 mod behaviour;
+mod laws;
 mod reference;
 mod refusals;
 

@@ -17,7 +17,7 @@ fn built(name: &str) -> PathBuf {
     path
 }
 
-fn load(name: &str, world: World) -> Component {
+pub(super) fn load(name: &str, world: World) -> Component {
     Runtime::new(None, Limits::default()).unwrap().load(name, &built(name), world).unwrap()
 }
 
