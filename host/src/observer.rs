@@ -35,6 +35,7 @@ impl Observer {
             name: component.name().to_owned(),
             digest: component.digest().to_owned(),
             path: component.path().display().to_string(),
+            ..admin::Plugin::default()
         };
         let still = Status {
             pipeline: config.name.clone(),

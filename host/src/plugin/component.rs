@@ -89,6 +89,11 @@ impl std::fmt::Display for Digest {
     }
 }
 
+/// The digest of these bytes, as components have it.
+pub fn digest(bytes: &[u8]) -> String {
+    Digest::of(Sha256::new_with_prefix(bytes)).to_string()
+}
+
 /// A checked component. Clones share the compiled code.
 #[derive(Clone)]
 pub struct Component(Arc<Inner>);

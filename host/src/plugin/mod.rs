@@ -14,6 +14,7 @@ mod component;
 pub mod decoders;
 mod description;
 mod error;
+mod framing;
 mod generator;
 mod instance;
 mod lift;
@@ -25,9 +26,10 @@ mod runtime;
 #[cfg(test)]
 mod tests;
 
-pub use component::{Component, World};
+pub use component::{Component, World, digest};
 pub use description::{Description, PARSER_INPUTS};
 pub use error::Error;
+pub use framing::is_whole;
 pub use generator::{Generated, Generator};
 pub use limits::Limits;
 pub use runtime::Runtime;
