@@ -109,7 +109,7 @@ fn plugin_limits(limits: &crate::config::Limits) -> Limits {
 }
 
 /// The user's cache folder, where there is one.
-fn default_cache() -> Option<PathBuf> {
+pub fn default_cache() -> Option<PathBuf> {
     let base = std::env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))?;

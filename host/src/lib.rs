@@ -29,5 +29,6 @@ pub mod sink;
 pub mod store;
 pub mod tap;
 pub mod telemetry;
+pub mod watch;
 
 pub use wasmill_pipeline::mutation;

@@ -12,7 +12,7 @@ const ROOMS: [&str; 8] = ["admin", "capsule", "config", "kafka", "plugin", "sink
 /// What puts the rooms together, from the inside out. Each may use what is left of it, and the rooms.
 const FLOORS: [&[&str]; 5] = [
     &["clock", "disk", "failpoint"],
-    &["accounting", "assembly", "tap", "faults", "generate"],
+    &["accounting", "assembly", "tap", "faults", "generate", "watch"],
     &["failure", "shared", "budget", "checkpointer", "recovery", "driver", "coordinator"],
     &["run", "observer"],
     &["cli", "commands"],
@@ -38,13 +38,16 @@ const DOORS: [(&str, &[&str]); 14] = [
         "std::fs",
         &[
             "disk.rs",
+            "admin/local_token.rs",
             "admin/metrics.rs",
             "capsule/",
             "config/",
             "plugin/",
             "store/lock.rs",
             "run.rs",
+            "commands/ask.rs",
             "commands/generate.rs",
+            "watch.rs",
         ],
     ),
 ];
