@@ -89,7 +89,7 @@ impl std::fmt::Display for Digest {
     }
 }
 
-/// The digest of these bytes, as components have it.
+/// The SHA-256 of these bytes, 64 hexadecimal digits: a component's name for all time.
 pub fn digest(bytes: &[u8]) -> String {
     Digest::of(Sha256::new_with_prefix(bytes)).to_string()
 }
