@@ -202,7 +202,7 @@ fn plugin_limits(limits: &crate::config::Limits) -> Limits {
 }
 
 /// The user's cache folder, where there is one.
-fn default_cache() -> Option<PathBuf> {
+pub fn default_cache() -> Option<PathBuf> {
     let base = std::env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))?;
@@ -318,7 +318,7 @@ impl Assembly {
     /// # Errors
     /// What `init` says.
     pub fn parser(&self) -> Result<Box<dyn Parser>, plugin::Error> {
-        let wanted: Option<Vec<&str>> = self.wanted.as_ref().map(|names| names.iter().map(String::as_str).collect());
+        let wanted = self.wanted();
         self.versions.parser.parser(&self.config.parser.config_json(), &self.plan.topic, wanted.as_deref())
     }
 
@@ -330,6 +330,11 @@ impl Assembly {
         let json = self.config.aggregates[self.plan.aggregates[index].of].plugin.config_json();
         let component = self.versions.entries().nth(index);
         component.expect("each entry of the plan has a component").aggregate(&json)
+    }
+
+    /// The parser's columns that are wanted; `None` = all.
+    pub fn wanted(&self) -> Option<Vec<&str>> {
+        self.wanted.as_ref().map(|names| names.iter().map(String::as_str).collect())
     }
 
     /// The configuration.

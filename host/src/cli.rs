@@ -4,6 +4,7 @@ use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::admin::control::{MIN_DIGEST_DIGITS, Policy};
 use crate::config::{Overrides, parse_duration};
 
 /// A stream processor whose logic is WebAssembly components: Kafka in, exactly-once Parquet and CSV files out.
@@ -42,6 +43,26 @@ pub enum Command {
     ///
     /// Exits with 0 when it is healthy, else with 1.
     Status(StatusArgs),
+    /// Replace a plugin of a running wasmill, between two checkpoints
+    ///
+    /// The new version is compiled, checked and tried on live records beside the one in force; a refusal says why, and
+    /// nothing has changed. Shows what is different between the two, and where the new one begins. For some checkpoints
+    /// (`swap.probation`) a fault of it, or `wasmill rollback`, makes everything as if it had never been.
+    ///
+    /// Who may: the user who runs that wasmill on the same machine, or whoever has one of its tokens in `WASMILL_TOKEN`
+    /// (`http.tokens` of its pipeline file). Exits with 0 when it is done, and with 1 when it is refused.
+    Swap(SwapArgs),
+    /// Take back a swap that is on probation: the rows are as if it had never been
+    Rollback(PluginArgs),
+    /// Run a next version of an aggregate beside the one in force, and compare their rows; without a file, show how they do
+    ///
+    /// The shadow gets the same records, with state of its own; its rows are compared and not written, and its faults are
+    /// its own affair. `wasmill promote` makes it the version in force, `wasmill discard` ends it.
+    Shadow(ShadowArgs),
+    /// Make the shadow of an aggregate the version in force
+    Promote(PluginArgs),
+    /// End the shadow of an aggregate
+    Discard(PluginArgs),
     /// Make a plugin's fault happen again, from its capsule, outside of the pipeline
     ///
     /// Needs the capsule and the component only, no broker. Says what happened then and what happens now, with the guest's
@@ -222,6 +243,87 @@ pub struct StatusArgs {
     pub quiet: bool,
 }
 
+/// Which running wasmill is asked, and how the answer is shown.
+#[derive(Args, Clone, Debug)]
+pub struct LiveArgs {
+    /// Where it listens
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    pub url: String,
+
+    /// Print the API's JSON as it is
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The arguments of `wasmill swap`.
+#[derive(Args, Clone, Debug)]
+pub struct SwapArgs {
+    /// The plugin: an aggregate's name in the pipeline file, parser or generator
+    #[arg(value_name = "NAME")]
+    pub plugin: String,
+
+    /// The component that takes its place
+    #[arg(value_name = "FILE.wasm", required_unless_present = "digest", conflicts_with = "digest")]
+    pub file: Option<PathBuf>,
+
+    /// Take one that was there before: its digest, or the first 8 digits or more
+    #[arg(long, value_name = "DIGEST", value_parser = digest)]
+    pub digest: Option<String>,
+
+    /// What becomes of open windows: the new version reads the state, they end on the old version, or they are dropped
+    /// [default: the pipeline file's swap.state]
+    #[arg(long, value_name = "migrate|pin|fresh", value_parser = Policy::parse)]
+    pub policy: Option<Policy>,
+
+    /// Only say what would happen
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Which wasmill.
+    #[command(flatten)]
+    pub live: LiveArgs,
+}
+
+/// The arguments of `wasmill rollback`, `promote` and `discard`.
+#[derive(Args, Clone, Debug)]
+pub struct PluginArgs {
+    /// The plugin's name in the pipeline file
+    #[arg(value_name = "NAME")]
+    pub plugin: String,
+
+    /// Which wasmill.
+    #[command(flatten)]
+    pub live: LiveArgs,
+}
+
+/// The arguments of `wasmill shadow`.
+#[derive(Args, Clone, Debug)]
+pub struct ShadowArgs {
+    /// The aggregate's name in the pipeline file
+    #[arg(value_name = "NAME")]
+    pub plugin: String,
+
+    /// The next version; without one, the report of the shadow that runs is shown
+    #[arg(value_name = "FILE.wasm")]
+    pub file: Option<PathBuf>,
+
+    /// Compare this share of the keys only, above 0 and up to 1
+    #[arg(long, value_name = "SHARE", requires = "file")]
+    pub key_sample: Option<f64>,
+
+    /// Begin with the windows that open next, even where the next version can read the state of the one in force
+    #[arg(long, requires = "file")]
+    pub next_windows: bool,
+
+    /// How much a column may differ, relative to the larger value, as in revenue=1e-9; repeatable
+    #[arg(long = "tolerance", value_name = "COLUMN=SHARE", value_parser = tolerance, requires = "file")]
+    pub tolerances: Vec<(String, f64)>,
+
+    /// Which wasmill.
+    #[command(flatten)]
+    pub live: LiveArgs,
+}
+
 /// The arguments of `wasmill replay`.
 #[derive(Args, Clone, Debug)]
 pub struct ReplayArgs {
@@ -318,6 +420,18 @@ fn setting(text: &str) -> Result<(String, String), String> {
     }
 }
 
+fn digest(text: &str) -> Result<String, String> {
+    let known = (MIN_DIGEST_DIGITS..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if known { Ok(text.to_ascii_lowercase()) } else { Err("write 8 to 64 hexadecimal digits".into()) }
+}
+
+fn tolerance(text: &str) -> Result<(String, f64), String> {
+    match text.rsplit_once('=').map(|(column, most)| (column, most.parse::<f64>())) {
+        Some((column, Ok(most))) if !column.is_empty() => Ok((column.to_owned(), most)),
+        _ => Err("write COLUMN=SHARE, such as revenue=1e-9".into()),
+    }
+}
+
 fn rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(rate) if rate.is_finite() && rate >= 0.0 => Ok(rate),
@@ -374,6 +488,25 @@ mod tests {
     }
 
     #[test]
+    fn a_swap_is_by_a_file_or_by_a_digest() {
+        let Ok(Command::Swap(args)) = parse("wasmill swap pages p.wasm --policy Pin --dry-run") else {
+            panic!("it is a swap");
+        };
+        assert_eq!((args.plugin.as_str(), args.file, args.policy), ("pages", Some("p.wasm".into()), Some(Policy::Pin)));
+        assert!(args.dry_run && args.digest.is_none());
+        let Ok(Command::Swap(args)) = parse("wasmill swap pages --digest 0123ABCD") else { panic!("it is a swap") };
+        assert_eq!(args.digest.as_deref(), Some("0123abcd"));
+    }
+
+    #[test]
+    fn a_shadow_takes_a_tolerance_for_each_column() {
+        let line = "wasmill shadow pages p.wasm --key-sample 0.1 --tolerance a=1e-9 --tolerance b=0";
+        let Ok(Command::Shadow(args)) = parse(line) else { panic!("it is a shadow") };
+        assert_eq!(args.tolerances, [("a".to_owned(), 1e-9), ("b".to_owned(), 0.0)]);
+        assert_eq!((args.key_sample, args.next_windows), (Some(0.1), false));
+    }
+
+    #[test]
     fn what_makes_no_sense_is_refused() {
         for line in [
             "wasmill run",
@@ -386,6 +519,14 @@ mod tests {
             "wasmill generate --span 30s",
             "wasmill generate --partitions 4",
             "wasmill check",
+            "wasmill swap pages",
+            "wasmill swap pages p.wasm --digest 0123abcd",
+            "wasmill swap pages --digest 0123abc",
+            "wasmill swap pages p.wasm --policy keep",
+            "wasmill swap pages p.wasm --token secret",
+            "wasmill shadow pages --key-sample 0.1",
+            "wasmill shadow pages p.wasm --tolerance revenue",
+            "wasmill rollback",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

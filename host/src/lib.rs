@@ -21,6 +21,7 @@ pub mod failpoint;
 pub mod failure;
 pub mod faults;
 pub mod generate;
+pub mod generator;
 pub mod kafka;
 pub mod observer;
 pub mod plugin;
@@ -30,8 +31,10 @@ pub mod run;
 pub mod shared;
 pub mod sink;
 pub mod store;
+pub mod swapper;
 pub mod switch;
 pub mod tap;
 pub mod telemetry;
+pub mod watch;
 
 pub use wasmill_pipeline::mutation;

@@ -11,11 +11,16 @@ fn main() -> ExitCode {
         Command::Check(args) => commands::check::check(&args),
         Command::Generate(args) => commands::generate::generate(&args),
         Command::Status(args) => commands::status::status(&args),
+        Command::Swap(args) => commands::swap::swap(&args),
+        Command::Rollback(args) => commands::swap::rollback(&args),
+        Command::Shadow(args) => commands::shadow::shadow(&args),
+        Command::Promote(args) => commands::shadow::promote(&args),
+        Command::Discard(args) => commands::shadow::discard(&args),
         Command::Replay(args) => commands::replay::replay(&args),
     };
     match done {
         Ok(Exit::Done) => ExitCode::SUCCESS,
-        Ok(Exit::Unhealthy) => ExitCode::from(1),
+        Ok(Exit::Unhealthy | Exit::Refused) => ExitCode::from(1),
         Err(failure) => {
             eprintln!("wasmill: {failure:#}");
             ExitCode::from(commands::exit_code(&failure))

@@ -1,18 +1,22 @@
 //! What people see of a running pipeline: the numbers of all its threads, put together.
 
 use crate::accounting::Totals;
+use crate::admin::control::{DifferentRow, ShadowOptions, ShadowReport};
 use crate::admin::{self, Accounting, Checkpoint, State, Status};
 use crate::assembly::Assembly;
 use crate::capsule::Capsules;
 use crate::clock;
 use crate::config::Config;
 use crate::coordinator::{End, Progress};
+use crate::plugin::Component;
 use crate::run::View;
-use crate::shared::{Shared, Standing, lock};
+use crate::shared::{Cost, Shared, Standing, lock};
+use crate::store::BesideRole;
 use crate::telemetry::Rate;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
+use wasmill_pipeline::shadow::Example;
 use wasmill_pipeline::time::NOTHING_SEEN;
 
 /// A pipeline that is further behind than this many records is catching up.
@@ -83,7 +87,8 @@ impl Observer {
             aggregates: self.aggregates(&totals, &standings),
             partitions: partitions(&standings, shared.as_deref()),
             checkpoints: progress.made,
-            plugins: self.plugins(),
+            plugins: self.plugins(&progress, &standings),
+            swaps: self.view.history.counts(),
             files: progress.files.clone(),
             ..self.still.clone()
         };
@@ -102,15 +107,27 @@ impl Observer {
         status
     }
 
-    fn plugins(&self) -> Vec<admin::Plugin> {
-        let plugin = |component: &crate::plugin::Component| admin::Plugin {
+    fn plugins(&self, progress: &Progress, standings: &[Standing]) -> Vec<admin::Plugin> {
+        let at_work = lock(&self.view.in_force).clone();
+        let at_work = at_work.as_ref().unwrap_or(&self.files);
+        let swapped = |name: &str| {
+            let probation = progress.probation.as_ref()?;
+            let here = probation.swaps.iter().any(|swap| swap.plugin == name);
+            here.then_some((probation.boundary, probation.until))
+        };
+        let plugin = |(place, component): (Option<usize>, &Component)| admin::Plugin {
             name: component.name().to_owned(),
             digest: component.digest().to_owned(),
             path: component.path().display().to_string(),
+            since_checkpoint: swapped(component.name()).map(|(boundary, _)| boundary),
+            probation_until: swapped(component.name()).map(|(_, until)| until),
+            retiring: place
+                .and_then(|place| at_work.versions.retiring(place))
+                .map(|version| version.component.digest().to_owned()),
+            shadow: place.and_then(|place| shadow(at_work, place, progress, standings)),
         };
-        let at_work = lock(&self.view.in_force).clone();
-        let versions = &at_work.as_ref().unwrap_or(&self.files).versions;
-        std::iter::once(&versions.parser).chain(&versions.aggregates).map(plugin).collect()
+        let aggregates = at_work.versions.aggregates.iter().enumerate().map(|(place, of)| (Some(place), of));
+        std::iter::once((None, &at_work.versions.parser)).chain(aggregates).map(plugin).collect()
     }
 
     fn totals(&self, standings: &[Standing]) -> Totals {
@@ -208,6 +225,46 @@ fn set_aside(totals: &Totals) -> String {
     let names: Vec<String> = of.map(|(name, aggregate)| format!("{name} {}", aggregate.set_aside)).collect();
     let all: u64 = totals.aggregates.values().map(|aggregate| aggregate.set_aside).sum();
     if names.is_empty() { String::new() } else { format!(", {all} rows set aside ({})", names.join(", ")) }
+}
+
+/// How an aggregate's shadow compares, if it has one.
+fn shadow(at_work: &Assembly, place: usize, progress: &Progress, standings: &[Standing]) -> Option<ShadowReport> {
+    let version = at_work.versions.shadow(place)?;
+    let BesideRole::Shadow { from_us, since, key_sample, tolerance, .. } = &version.role else { return None };
+    let name = at_work.versions.aggregates[place].name();
+    let found = progress.shadows.get(name).cloned().unwrap_or_default();
+    let cost = |at: Option<usize>| {
+        let of = |standing: &Standing| standing.costs.0.get(at?).copied();
+        standings.iter().filter_map(of).fold(Cost::default(), Cost::and).ns_per_row()
+    };
+    let example = |example: Example| DifferentRow {
+        window_start_us: example.start_us,
+        window_end_us: example.end_us,
+        key: example.key,
+        column: example.column,
+        current: example.current,
+        shadow: example.shadow,
+    };
+    Some(ShadowReport {
+        plugin: name.to_owned(),
+        current: at_work.versions.aggregates[place].digest().to_owned(),
+        shadow: version.component.digest().to_owned(),
+        since_checkpoint: *since,
+        options: ShadowOptions {
+            key_sample: (*key_sample < 1.0).then_some(*key_sample),
+            next_windows: from_us.is_some(),
+            tolerance: tolerance.clone(),
+        },
+        compared: found.compared,
+        equal: found.equal,
+        different: found.different,
+        only_current: found.only_current,
+        only_shadow: found.only_shadow,
+        examples: found.examples.into_iter().map(example).collect(),
+        current_ns_per_row: cost(Some(place)),
+        shadow_ns_per_row: cost(at_work.plan.shadow(place)),
+        failed: found.failed,
+    })
 }
 
 fn partitions(standings: &[Standing], shared: Option<&Shared>) -> Vec<admin::Partition> {

@@ -41,7 +41,8 @@ fn file(name: &str, bytes: impl AsRef<[u8]>) -> (TempDir, String) {
 
 #[test]
 fn every_command_has_help_on_standard_output() {
-    for command in ["run", "check", "generate", "status", "replay"] {
+    for command in ["run", "check", "generate", "status", "swap", "rollback", "shadow", "promote", "discard", "replay"]
+    {
         let help = run(&[command, "--help"]).expect(0);
         assert!(help.stdout.contains(&format!("Usage: wasmill {command}")), "{help:?}");
         assert!(run(&["--help"]).expect(0).stdout.contains(command));
@@ -282,6 +283,43 @@ fn status_shows_a_running_pipeline_and_exits_with_0() {
 fn status_of_nothing_says_so_and_exits_with_1() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     run(&["status", "--url", &format!("http://{free}")]).expect(1).says(&["nothing answers", &free.to_string()]);
+}
+
+#[test]
+fn a_swap_of_nothing_says_so_and_exits_with_1_and_one_without_a_component_with_2() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = format!("http://{free}");
+    let file = plugin("geo_metrics");
+    let swap = run(&["swap", "counts", file.to_str().unwrap(), "--url", &url]);
+    swap.expect(1).says(&["nothing answers", &free.to_string()]);
+    run(&["swap", "counts", "no/such.wasm", "--url", &url]).expect(2).says(&["no/such.wasm"]);
+    run(&["rollback", "counts", "--url", "https://localhost"]).expect(2).says(&["http://localhost:8080"]);
+    run(&["shadow", "counts", "x.wasm", "--key-sample", "2"]).expect(2).says(&["2 is not a share of keys"]);
+}
+
+#[test]
+fn only_who_runs_a_pipeline_or_has_a_token_may_change_it() {
+    let broker = EmbeddedBroker::start("events", 1).unwrap();
+    let job = Job::clicks(broker.bootstrap(), "events");
+    let (own, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut command = job.command(&["--set", "http.tokens.ci=\"0123456789abcdef\""]);
+    command.env("XDG_RUNTIME_DIR", own.path());
+    let running = job::Running::start(command);
+    let url = running.url();
+    job::until("it runs", || run(&["status", "--json", "--url", &url]).stdout.contains("\"state\": \"running\""));
+    let rollback = |folder: &Path, token: Option<&str>| {
+        let mut command = wasmill(&["rollback", "nosuch", "--url", &url]);
+        command.env("XDG_RUNTIME_DIR", folder).env("XDG_CACHE_HOME", folder).env("WASMILL_TOKEN", token.unwrap_or(""));
+        finish(command).expect(1)
+    };
+    rollback(other.path(), None).says(&["a change needs a token", "WASMILL_TOKEN"]);
+    rollback(own.path(), Some("0123456789abcdeF")).says(&["a change needs a token"]);
+    rollback(own.path(), None).says(&["refused, and nothing has changed"]);
+    rollback(other.path(), Some("0123456789abcdef")).says(&["refused, and nothing has changed"]);
+    assert_eq!(job::files(own.path()).len(), 1);
+    let end = running.stop().expect(0);
+    assert!(!end.stderr.contains("0123456789abcdef"), "{end:?}");
+    assert_eq!(job::files(own.path()), Vec::<PathBuf>::new());
 }
 
 #[test]

@@ -12,7 +12,7 @@ const ROOMS: [&str; 8] = ["admin", "capsule", "config", "kafka", "plugin", "sink
 /// What puts the rooms together, from the inside out. Each may use what is left of it, and the rooms.
 const FLOORS: [&[&str]; 6] = [
     &["clock", "disk", "failpoint"],
-    &["accounting", "assembly", "tap", "faults", "generate", "provenance"],
+    &["accounting", "assembly", "tap", "faults", "generate", "provenance", "watch"],
     &["failure", "shared", "budget", "switch", "chronicle"],
     &["checkpointer", "recovery", "catalog", "driver", "coordinator"],
     &["run", "observer"],
@@ -39,13 +39,16 @@ const DOORS: [(&str, &[&str]); 14] = [
         "std::fs",
         &[
             "disk.rs",
+            "admin/local_token.rs",
             "admin/metrics.rs",
             "capsule/",
             "config/",
             "plugin/",
             "store/lock.rs",
             "run.rs",
+            "commands/ask.rs",
             "commands/generate.rs",
+            "watch.rs",
         ],
     ),
 ];

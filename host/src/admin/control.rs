@@ -7,6 +7,17 @@ use crossbeam_channel::Sender;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
+
+/// How long whoever asks waits for the answer: a swap compiles, is tried on records that have to come first, and goes
+/// in at a checkpoint. Minutes are far more than that takes, and less than people wait for.
+pub const ANSWER_WITHIN: Duration = Duration::from_mins(5);
+
+/// The largest component that is taken: what `plugin` loads of a file.
+pub const MAX_COMPONENT_BYTES: usize = 128 << 20;
+
+/// How many digits of a digest are enough to name one in the plugin store.
+pub const MIN_DIGEST_DIGITS: usize = 8;
 
 pub use wasmill_pipeline::checkpoint::Boundary;
 
@@ -61,6 +72,19 @@ pub enum Ask {
     },
 }
 
+impl Ask {
+    /// The plugin that it is about.
+    pub fn plugin(&self) -> &str {
+        match self {
+            Self::Swap { plugin, .. }
+            | Self::Rollback { plugin }
+            | Self::Shadow { plugin, .. }
+            | Self::Promote { plugin }
+            | Self::Discard { plugin } => plugin,
+        }
+    }
+}
+
 /// A component that is to be put in.
 #[derive(Clone, Debug)]
 pub enum Candidate {
@@ -85,6 +109,15 @@ pub enum Policy {
 impl Policy {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Migrate, Self::Pin, Self::Fresh];
+
+    /// The policy of this word.
+    ///
+    /// # Errors
+    /// What would be one.
+    pub fn parse(word: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|policy| policy.as_str().eq_ignore_ascii_case(word));
+        found.ok_or_else(|| format!("{word:?} is not a policy; write migrate, pin or fresh"))
+    }
 
     /// The word for it.
     pub fn as_str(self) -> &'static str {
@@ -112,6 +145,24 @@ pub struct ShadowOptions {
     pub next_windows: bool,
     /// By how much a column may differ, by its name, relative to the larger value; all others must be equal.
     pub tolerance: BTreeMap<String, f64>,
+}
+
+impl ShadowOptions {
+    /// Whether they make sense.
+    ///
+    /// # Errors
+    /// What does not, and what would.
+    pub fn check(&self) -> Result<(), String> {
+        if let Some(share) = self.key_sample.filter(|share| !(*share > 0.0 && *share <= 1.0)) {
+            return Err(format!("{share} is not a share of keys; write above 0 and up to 1, such as 0.1"));
+        }
+        match self.tolerance.iter().find(|(_, tolerance)| !(tolerance.is_finite() && **tolerance >= 0.0)) {
+            Some((column, tolerance)) => {
+                Err(format!("{tolerance} is not a tolerance for {column:?}; write 0 or more, such as 1e-9"))
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 /// What was done, or what would be.
@@ -153,6 +204,20 @@ pub enum Outcome {
     Shadowing,
     /// The shadow is over.
     Discarded,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::WouldBeAccepted => "would be accepted",
+            Self::Unchanged => "unchanged",
+            Self::InForce => "in force",
+            Self::OnProbation => "on probation",
+            Self::RolledBack => "rolled back",
+            Self::Shadowing => "shadowing",
+            Self::Discarded => "discarded",
+        })
+    }
 }
 
 /// Why something asked was not done. Nothing changed.

@@ -68,12 +68,41 @@ pub(super) fn render(status: &Status) -> String {
     let bytes = checkpoint.map(|checkpoint| checkpoint.bytes);
     out.one("wasmill_checkpoint_bytes", "gauge", "Bytes written for the last checkpoint.", bytes);
     out.many("wasmill_files_committed_total", "counter", "Files committed.", "output", &status.files);
+    plugins(&mut out, status);
     let closed = u8::from(status.accounting.closed);
     out.one("wasmill_accounting_closed", "gauge", "1 when every record is where it belongs.", Some(closed));
     out.one("wasmill_ready", "gauge", "1 when the job is ready.", Some(u8::from(status.readiness().is_ok())));
     out.one("process_resident_memory_bytes", "gauge", "Resident memory.", resident_bytes());
     out.one("process_cpu_seconds_total", "counter", "CPU time used.", cpu_seconds());
     out.text
+}
+
+/// Which versions are in force, and what became of others.
+fn plugins(out: &mut Page, status: &Status) {
+    let each = &status.plugins;
+    let info = each.iter().map(|plugin| ([&plugin.name, &plugin.digest], 1));
+    out.pairs("wasmill_plugin_info", "gauge", "The version of a plugin in force.", ["plugin", "digest"], info);
+    let trial = each.iter().map(|plugin| (&plugin.name, u8::from(plugin.probation_until.is_some())));
+    out.many("wasmill_plugin_on_probation", "gauge", "1 while a swap can be taken back.", "plugin", trial);
+    let outcomes = status.swaps.iter().flat_map(|(plugin, outcomes)| outcomes.iter().map(move |one| (plugin, one)));
+    let outcomes = outcomes.map(|(plugin, (outcome, count))| ([plugin, outcome], count));
+    out.pairs("wasmill_swaps_total", "counter", "Swaps by what became of them.", ["plugin", "outcome"], outcomes);
+    let shadows = each.iter().filter_map(|plugin| plugin.shadow.as_ref().map(|shadow| (plugin.name.as_str(), shadow)));
+    let windows = shadows.flat_map(|(plugin, shadow)| {
+        [
+            ([plugin, "equal"], shadow.equal),
+            ([plugin, "different"], shadow.different),
+            ([plugin, "only_current"], shadow.only_current),
+            ([plugin, "only_shadow"], shadow.only_shadow),
+        ]
+    });
+    let help = "Windows of keys that a shadow compared with the version in force.";
+    out.pairs("wasmill_shadow_windows_total", "counter", help, ["plugin", "result"], windows);
+}
+
+/// A label's value as it stands in quotes.
+fn quoted(value: impl Display) -> String {
+    value.to_string().replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 #[derive(Default)]
@@ -101,8 +130,24 @@ impl Page {
     ) {
         self.head(name, kind, help);
         for (of, value) in values {
-            let of = of.to_string().replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-            self.line(format_args!("{name}{{{label}=\"{of}\"}} {value}"));
+            self.line(format_args!("{name}{{{label}=\"{}\"}} {value}", quoted(of)));
+        }
+    }
+
+    /// A metric with two labels.
+    fn pairs<L: Display, V: Display>(
+        &mut self,
+        name: &str,
+        kind: &str,
+        help: &str,
+        labels: [&str; 2],
+        values: impl IntoIterator<Item = ([L; 2], V)>,
+    ) {
+        self.head(name, kind, help);
+        let [first, second] = labels;
+        for ([one, other], value) in values {
+            let (one, other) = (quoted(one), quoted(other));
+            self.line(format_args!("{name}{{{first}=\"{one}\",{second}=\"{other}\"}} {value}"));
         }
     }
 
@@ -156,6 +201,11 @@ mod tests {
             "wasmill_cut_pause_seconds 0.0015",
             "wasmill_files_committed_total{output=\"sessions\"} 34",
             "wasmill_accounting_closed 1",
+            "wasmill_plugin_info{plugin=\"sessions\",digest=\"5e55\"} 1",
+            "wasmill_plugin_on_probation{plugin=\"sessions\"} 1",
+            "wasmill_swaps_total{plugin=\"sessions\",outcome=\"on_probation\"} 1",
+            "wasmill_shadow_windows_total{plugin=\"sessions\",result=\"equal\"} 99998",
+            "wasmill_shadow_windows_total{plugin=\"sessions\",result=\"different\"} 1",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }

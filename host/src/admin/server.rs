@@ -1,21 +1,27 @@
 //! The HTTP server: the routes, and what every answer has in common.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{Request as HttpRequest, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use crossbeam_channel::Sender;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use super::control::Request;
 use super::guard::Guard;
-use super::{Status, metrics};
+use super::local_token::{self, LocalToken};
+use super::tokens::Tokens;
+use super::{Status, api, metrics};
 
 /// Gives the numbers of this moment; called once per request, so it must be quick.
 pub type StatusSource = Arc<dyn Fn() -> Status + Send + Sync>;
@@ -27,27 +33,47 @@ pub struct Server {
     pub address: SocketAddr,
     /// Ends after the shutdown, when the last answer is out.
     pub task: JoinHandle<io::Result<()>>,
+    /// The token of the user who runs this process, which is taken as long as the server runs; or why there is none.
+    pub local_token: Result<LocalToken, local_token::Error>,
 }
 
-/// Serves until `shutdown` is ready. `hosts` are the names, besides addresses, localhost and names without a dot, that
-/// requests may be made to.
+/// What is served.
+pub struct Site {
+    /// The names, besides addresses, localhost and names without a dot, that requests may be made to.
+    pub hosts: Vec<String>,
+    /// What is shown.
+    pub status: StatusSource,
+    /// Where changes are asked for.
+    pub requests: Sender<Request>,
+    /// Who may ask, besides the user who runs this process: tokens by their names.
+    pub tokens: BTreeMap<String, String>,
+    /// Where the token of the user who runs this process may be kept; the first that will do is taken.
+    pub token_folders: Vec<PathBuf>,
+}
+
+/// Serves until `shutdown` is ready.
 ///
 /// # Errors
 /// When it cannot listen there.
 pub async fn serve(
     listen: SocketAddr,
-    hosts: Vec<String>,
-    status: StatusSource,
+    site: Site,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<Server> {
     let listener = TcpListener::bind(listen).await?;
     let address = listener.local_addr()?;
-    let serving = axum::serve(listener, router(hosts, status)).with_graceful_shutdown(shutdown);
-    Ok(Server { address, task: tokio::spawn(serving.into_future()) })
+    let mut tokens = Tokens::named(&site.tokens);
+    let local_token = LocalToken::create(&site.token_folders, address);
+    if let Ok(local) = &local_token {
+        tokens.add(format!("user:{}", local.user()), local.token().to_owned());
+    }
+    let inside = api::Site { status: site.status, requests: site.requests, tokens: Arc::new(tokens) };
+    let serving = axum::serve(listener, router(site.hosts, inside)).with_graceful_shutdown(shutdown);
+    Ok(Server { address, task: tokio::spawn(serving.into_future()), local_token })
 }
 
-fn router(hosts: Vec<String>, status: StatusSource) -> Router {
-    Router::new()
+fn router(hosts: Vec<String>, site: api::Site) -> Router {
+    let read = Router::new()
         .route("/", get(|| async { file("text/html; charset=utf-8", include_str!("ui/index.html")) }))
         .route("/page.css", get(|| async { file("text/css; charset=utf-8", include_str!("ui/page.css")) }))
         .route("/page.js", get(|| async { file("text/javascript; charset=utf-8", include_str!("ui/page.js")) }))
@@ -55,12 +81,12 @@ fn router(hosts: Vec<String>, status: StatusSource) -> Router {
         .route("/readyz", get(async |State(status): State<StatusSource>| verdict(status().readiness())))
         .route("/metrics", get(async |State(status): State<StatusSource>| prometheus(&status())))
         .route("/api/v1/status", get(async |State(status): State<StatusSource>| Json(status())))
-        .with_state(status)
-        .layer(middleware::from_fn_with_state(Guard::new(hosts), guarded))
+        .with_state(site.status.clone());
+    read.merge(api::routes(&site).with_state(site)).layer(middleware::from_fn_with_state(Guard::new(hosts), guarded))
 }
 
 /// Refuses what the guard does not allow, and gives every answer its safety headers.
-async fn guarded(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+async fn guarded(State(guard): State<Guard>, request: HttpRequest, next: Next) -> Response {
     let allowed = guard.allows(text(request.headers(), &header::HOST), text(request.headers(), &header::ORIGIN));
     let mut response = if allowed {
         next.run(request).await
@@ -102,32 +128,68 @@ fn prometheus(status: &Status) -> impl IntoResponse + use<> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::status::tests::running;
     use super::super::{State as Doing, client};
     use super::*;
+    use crossbeam_channel::bounded;
     use std::io::{Read, Write};
     use std::net::TcpStream;
     use tokio::sync::oneshot;
 
-    /// Serves `status` on a free port while `ask` runs, and shuts down.
+    /// What a test serves.
+    pub(in crate::admin) struct Fixture {
+        pub(in crate::admin) status: Status,
+        pub(in crate::admin) requests: Sender<Request>,
+        pub(in crate::admin) tokens: BTreeMap<String, String>,
+        pub(in crate::admin) token_folders: Vec<PathBuf>,
+    }
+
+    impl Fixture {
+        /// A status, and nobody who may change anything.
+        pub(in crate::admin) fn new(status: Status) -> Self {
+            Self { status, requests: bounded(1).0, tokens: BTreeMap::new(), token_folders: Vec::new() }
+        }
+
+        /// The same with a token.
+        pub(in crate::admin) fn token(mut self, name: &str, token: &str) -> Self {
+            self.tokens.insert(name.into(), token.into());
+            self
+        }
+
+        /// Serves on a free port while `ask` runs, and shuts down.
+        pub(in crate::admin) fn serve<T: Send + 'static>(
+            self,
+            ask: impl FnOnce(SocketAddr) -> T + Send + 'static,
+        ) -> T {
+            let Self { status, requests, tokens, token_folders } = self;
+            let status: StatusSource = Arc::new(move || status.clone());
+            let site = Site { hosts: Vec::new(), status, requests, tokens, token_folders };
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+            runtime.block_on(async {
+                let (stop, stopped) = oneshot::channel::<()>();
+                let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+                let server = serve(listen, site, async { drop(stopped.await) }).await.unwrap();
+                let answer = tokio::task::spawn_blocking(move || ask(server.address)).await.unwrap();
+                stop.send(()).unwrap();
+                server.task.await.unwrap().unwrap();
+                answer
+            })
+        }
+    }
+
     fn with_server<T: Send + 'static>(status: Status, ask: impl FnOnce(SocketAddr) -> T + Send + 'static) -> T {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        runtime.block_on(async {
-            let (stop, stopped) = oneshot::channel::<()>();
-            let source: StatusSource = Arc::new(move || status.clone());
-            let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-            let server = serve(listen, Vec::new(), source, async { drop(stopped.await) }).await.unwrap();
-            let answer = tokio::task::spawn_blocking(move || ask(server.address)).await.unwrap();
-            stop.send(()).unwrap();
-            server.task.await.unwrap().unwrap();
-            answer
-        })
+        Fixture::new(status).serve(ask)
     }
 
     fn get(address: SocketAddr, path: &str, host: &str) -> String {
+        exchange(address, &format!("GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n"))
+    }
+
+    /// Sends this, and gives all that comes back.
+    pub(in crate::admin) fn exchange(address: SocketAddr, request: &str) -> String {
         let mut stream = TcpStream::connect(address).unwrap();
-        write!(stream, "GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n").unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer

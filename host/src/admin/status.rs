@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::control::ShadowReport;
+
 /// What the job is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -98,6 +100,8 @@ pub struct Status {
     pub accounting: Accounting,
     /// The plugins at work.
     pub plugins: Vec<Plugin>,
+    /// What became of swaps that were asked for in this process, by plugin and outcome.
+    pub swaps: BTreeMap<String, BTreeMap<String, u64>>,
 }
 
 /// One aggregate.
@@ -173,7 +177,7 @@ impl Default for Accounting {
 }
 
 /// A plugin at work.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Plugin {
     /// Its name in the pipeline file.
@@ -182,6 +186,14 @@ pub struct Plugin {
     pub digest: String,
     /// Where it was loaded from.
     pub path: String,
+    /// The checkpoint after which it is in force; `None` = since the first one.
+    pub since_checkpoint: Option<u64>,
+    /// The checkpoint with which its probation ends, while it is on probation.
+    pub probation_until: Option<u64>,
+    /// The digest of the version before, while that one ends the windows that it began.
+    pub retiring: Option<String>,
+    /// How the version beside it compares, if there is one.
+    pub shadow: Option<ShadowReport>,
 }
 
 impl Status {
@@ -260,6 +272,7 @@ impl Status {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use super::super::control::{DifferentRow, ShadowOptions};
     use super::*;
 
     /// A job in the middle of its work.
@@ -304,7 +317,44 @@ pub(crate) mod tests {
                 bytes: 4096,
             }),
             files: BTreeMap::from([("sessions".into(), 34)]),
+            plugins: vec![Plugin {
+                name: "sessions".into(),
+                digest: "5e55".into(),
+                path: "sessions.wasm".into(),
+                since_checkpoint: Some(11),
+                probation_until: Some(13),
+                retiring: Some("01d0".into()),
+                shadow: Some(shadow()),
+            }],
+            swaps: BTreeMap::from([("sessions".into(), BTreeMap::from([("on_probation".into(), 1)]))]),
             ..Status::default()
+        }
+    }
+
+    /// A shadow that has found a difference.
+    pub(crate) fn shadow() -> ShadowReport {
+        let example = DifferentRow {
+            window_start_us: 1_699_999_970_000_000,
+            window_end_us: 1_700_000_000_000_000,
+            key: BTreeMap::from([("user_id".into(), "u7".into())]),
+            column: Some("events".into()),
+            current: Some("5".into()),
+            shadow: Some("6".into()),
+        };
+        ShadowReport {
+            plugin: "sessions".into(),
+            current: "5e55".into(),
+            shadow: "5bad".into(),
+            since_checkpoint: 12,
+            options: ShadowOptions { key_sample: Some(0.1), ..ShadowOptions::default() },
+            compared: 100_000,
+            equal: 99_998,
+            different: 1,
+            only_current: 1,
+            examples: vec![example],
+            current_ns_per_row: 100.0,
+            shadow_ns_per_row: 120.0,
+            ..ShadowReport::default()
         }
     }
 

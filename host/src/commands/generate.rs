@@ -6,10 +6,10 @@ use crate::cli::GenerateArgs;
 use crate::clock;
 use crate::config::{GenerateConfig, Loader};
 use crate::generate::{self, Destination, Options, Pacing, RecordSource};
+use crate::generator::GeneratorSlot;
 use crate::kafka::{Admin, Producer, ProducerSettings};
-use crate::plugin::{Generator, Runtime, World};
+use crate::plugin::{Runtime, World};
 use anyhow::Context;
-use arrow_array::BinaryArray;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
@@ -88,24 +88,13 @@ pub(super) fn produce(
     Ok(())
 }
 
-/// The generator component as a source of records.
-pub(super) fn records(runtime: &Arc<Runtime>, config: &GenerateConfig) -> anyhow::Result<Component> {
+/// The generator of a configuration.
+pub(super) fn records(runtime: &Arc<Runtime>, config: &GenerateConfig) -> anyhow::Result<Arc<GeneratorSlot>> {
     let plugin = &config.generator.plugin;
-    let generator = runtime
-        .load("generator", &plugin.path, World::Generator)
-        .and_then(|component| component.generator(&plugin.config_json(), config.generator.seed))
-        .context(Classed(Class::Config))?;
-    Ok(Component(generator))
-}
-
-/// A generator plugin, as the pacing loop wants it.
-pub(super) struct Component(Box<dyn Generator>);
-
-impl RecordSource for Component {
-    fn generate(&mut self, first: u64, times_us: &[i64]) -> Result<(BinaryArray, Option<BinaryArray>), String> {
-        let made = self.0.generate(first, times_us).map_err(|fault| fault.to_string())?;
-        Ok((made.values, made.keys))
-    }
+    let component = runtime.load("generator", &plugin.path, World::Generator).context(Classed(Class::Config))?;
+    let generator =
+        component.generator(&plugin.config_json(), config.generator.seed).context(Classed(Class::Config))?;
+    Ok(GeneratorSlot::new(component, generator))
 }
 
 /// A producer for the topic that shows every `ack_every`th acknowledgement; 0 = none.

@@ -1,15 +1,19 @@
 //! What each subcommand does: configuration in, parts wired, an exit code out.
 
+mod ask;
 pub mod check;
 pub mod generate;
 pub mod replay;
 pub mod run;
+pub mod shadow;
 pub mod status;
+pub mod swap;
 
+use crate::assembly;
 use crate::config::{self, DotEnv};
 use crate::kafka;
 use anyhow::Context;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use wasmill_pipeline::error::Class;
 
 /// How a subcommand ended that did not fail.
@@ -19,6 +23,8 @@ pub enum Exit {
     Done,
     /// It looked, and what it looked at is not well.
     Unhealthy,
+    /// What it asked for was refused, and that was shown.
+    Refused,
 }
 
 /// A failure whose class is known.
@@ -66,6 +72,19 @@ fn environment(file: Option<&Path>) -> anyhow::Result<impl Fn(&str) -> Option<St
         None => DotEnv::default(),
     };
     Ok(move |name: &str| std::env::var(name).ok().or_else(|| dotenv.get(name)))
+}
+
+/// The token that the environment has for a running wasmill.
+fn environment_token() -> Option<String> {
+    std::env::var("WASMILL_TOKEN").ok().filter(|token| !token.is_empty())
+}
+
+/// Where a running wasmill keeps the token of its user, in the order in which it tries. Whoever looks for it looks in all
+/// of them: a service may have an environment other than its user's terminal.
+fn token_folders() -> Vec<PathBuf> {
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|folder| folder.is_absolute());
+    let cache = assembly::default_cache().map(|cache| cache.join("tokens"));
+    runtime.map(|folder| folder.join("wasmill")).into_iter().chain(cache).collect()
 }
 
 /// How the topic is reached.

@@ -2,12 +2,15 @@
 
 use super::check::{refuse, settings_mistakes};
 use super::generate::{produce, producer, records, stop_on_signal};
-use super::{Exit, classed, environment, kafka_settings, mistakes};
+use super::{Exit, classed, environment, kafka_settings, mistakes, token_folders};
 use crate::admin;
+use crate::admin::control::Request;
+use crate::admin::local_token::LocalToken;
 use crate::assembly::{self, Assembly};
 use crate::cli::RunArgs;
 use crate::clock;
 use crate::config::{self, Config, GenerateConfig, OnDataLoss};
+use crate::disk::RealDisk;
 use crate::faults::Faults;
 use crate::generate::{Destination, Options as GenerateOptions, Pacing};
 use crate::kafka::{EmbeddedBroker, Start};
@@ -15,9 +18,13 @@ use crate::observer::Observer;
 use crate::plugin;
 use crate::run::{self, Options, View};
 use crate::shared::lock;
+use crate::store::PluginStore;
+use crate::swapper::{Generating, Swapper};
 use crate::tap::Taps;
 use crate::telemetry::{Screen, StatusReporter, init_logging};
+use crate::watch::{Watcher, watch};
 use anyhow::Context;
+use crossbeam_channel::{Receiver, Sender, bounded};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -30,6 +37,9 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// What the generator may be ahead of the pipeline, with the embedded broker: it keeps about 5 MB a partition.
 const EMBEDDED_AHEAD_BYTES: usize = 2 << 20;
+
+/// How many changes may wait for their turn: they are made one after the other, and people ask for few.
+const MOST_REQUESTS: usize = 16;
 
 /// Runs the pipeline until it ends.
 ///
@@ -57,14 +67,20 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     let (taps, tapped) = Taps::new(&args.taps);
     show_taps(tapped, screen.clone())?;
     let observer = Arc::new(Observer::new(&config, &assembly, view.clone()));
-    let web = serve(&config, &observer)?;
+    // What people ask of the running plugins, and whoever answers.
+    let (requests_in, requests) = bounded::<Request>(MOST_REQUESTS);
+    let web = serve(&config, &observer, requests_in.clone())?;
     let options = options(args, &config, &bootstrap, workers);
     let generator_stop = Arc::new(AtomicBool::new(false));
-    let generator = if broker.is_some() || args.generate {
-        Some(start_generator(&config, &runtime, &bootstrap, broker.is_some(), &view, &generator_stop)?)
+    let (generator, generating) = if broker.is_some() || args.generate {
+        let (thread, at_work) =
+            start_generator(&config, &runtime, &bootstrap, broker.is_some(), &view, &generator_stop)?;
+        (Some(thread), Some(at_work))
     } else {
-        None
+        (None, None)
     };
+    let watching = watch_plugins(&config, &assembly, generating.as_ref(), requests_in)?;
+    answer_requests(&config, requests, &view, generating)?;
     tracing::info!(pipeline = config.name, workers, output = %config.output_path.display(), "starting");
     let ended = {
         let pipeline = std::thread::Builder::new().name("coordinator".into());
@@ -83,6 +99,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     if let Some(generator) = generator {
         let _ = generator.join();
     }
+    drop(watching);
     drop(web);
     let end = ended.map_err(|failure| classed(failure.class, failure.error))?;
     tracing::info!("{}", observer.summary(end));
@@ -193,7 +210,7 @@ fn show_taps(lines: crossbeam_channel::Receiver<String>, screen: Screen) -> anyh
 }
 
 /// The web page, the API and the metrics, until the answer is dropped.
-fn serve(config: &Config, observer: &Arc<Observer>) -> anyhow::Result<Option<Web>> {
+fn serve(config: &Config, observer: &Arc<Observer>, requests: Sender<Request>) -> anyhow::Result<Option<Web>> {
     let Some(listen) = config.listen else { return Ok(None) };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -201,17 +218,69 @@ fn serve(config: &Config, observer: &Arc<Observer>) -> anyhow::Result<Option<Web
     let shutdown = async {
         let _ = stopped.await;
     };
+    let site = admin::Site {
+        hosts: Vec::new(),
+        status: Arc::new(move || status.status()),
+        requests,
+        tokens: config.tokens.clone(),
+        token_folders: token_folders(),
+    };
     let server = runtime
-        .block_on(admin::serve(listen, Vec::new(), Arc::new(move || status.status()), shutdown))
+        .block_on(admin::serve(listen, site, shutdown))
         .with_context(|| {
             format!("cannot listen for the web page address={listen}; choose another with --listen, or off")
         })
         .map_err(|error| classed(wasmill_pipeline::error::Class::Config, error))?;
     tracing::info!("web page at http://{}", server.address);
-    Ok(Some(Web { _stop: stop, _runtime: runtime }))
+    let local_token = server.local_token.map_err(|error| {
+        let why = assembly::chain(&error);
+        tracing::warn!("changes need a token of [http.tokens]; there is none for the user of this process: {why}");
+    });
+    Ok(Some(Web { _local_token: local_token.ok(), _stop: stop, _runtime: runtime }))
+}
+
+/// Answers what is asked of the plugins, until nobody can ask any more.
+fn answer_requests(
+    config: &Config,
+    requests: Receiver<Request>,
+    view: &Arc<View>,
+    generator: Option<Generating>,
+) -> anyhow::Result<()> {
+    let kept = PluginStore::open(Arc::new(RealDisk), &config.checkpoint.path, plugin::digest);
+    let swapper = Swapper { requests, view: view.clone(), kept, generator };
+    let thread = std::thread::Builder::new().name("swapper".into());
+    thread.spawn(move || swapper.run()).context("a thread cannot be started")?;
+    Ok(())
+}
+
+/// Asks for a swap when a plugin's file changes, until the answer is dropped.
+fn watch_plugins(
+    config: &Config,
+    loaded: &Assembly,
+    generator: Option<&Generating>,
+    requests: Sender<Request>,
+) -> anyhow::Result<Option<Sender<()>>> {
+    if !config.swap.watch {
+        return Ok(None);
+    }
+    let parser = std::iter::once(("parser", &config.parser));
+    let aggregates = config.aggregates.iter().map(|aggregate| (aggregate.spec.name.as_str(), &aggregate.plugin));
+    let mut known = loaded.versions.digests();
+    known.extend(generator.map(|at_work| ("generator".to_owned(), at_work.slot.component().digest().to_owned())));
+    let generates = generator.is_some();
+    let generator = config.generator.iter().filter(|_| generates).map(|generator| ("generator", &generator.plugin));
+    let files = parser.chain(aggregates).chain(generator).map(|(name, plugin)| (name.to_owned(), plugin.path.clone()));
+    // What was loaded from the files at the start is no change, whichever versions are in force: one that was swapped in by other
+    // ways is not to be replaced by an old file at the next start.
+    let watcher = Watcher::new(files.collect(), &known);
+    let (stop, stopped) = bounded(0);
+    let work = move || watch(watcher, &requests, &stopped);
+    std::thread::Builder::new().name("watch".into()).spawn(work).context("a thread cannot be started")?;
+    Ok(Some(stop))
 }
 
 struct Web {
+    _local_token: Option<LocalToken>,
     _stop: tokio::sync::oneshot::Sender<()>,
     _runtime: tokio::runtime::Runtime,
 }
@@ -223,7 +292,7 @@ fn start_generator(
     embedded: bool,
     view: &Arc<View>,
     stop: &Arc<AtomicBool>,
-) -> anyhow::Result<std::thread::JoinHandle<()>> {
+) -> anyhow::Result<(std::thread::JoinHandle<()>, Generating)> {
     let generator = config.generator.clone().context("the pipeline file has no [generator]")?;
     let settings = GenerateConfig {
         source: config.source.clone(),
@@ -233,6 +302,11 @@ fn start_generator(
         generator,
     };
     let mut source = records(runtime, &settings)?;
+    let at_work = Generating {
+        slot: source.clone(),
+        config_json: settings.generator.plugin.config_json(),
+        seed: settings.generator.seed,
+    };
     // The status line shows what arrives; acknowledgements are for `wasmill generate`.
     let producer = producer(&settings, bootstrap, 0)?;
     let options =
@@ -246,5 +320,6 @@ fn start_generator(
             tracing::error!("the generator stopped: {error:#}");
         }
     };
-    std::thread::Builder::new().name("generator".into()).spawn(work).context("a thread cannot be started")
+    let thread = std::thread::Builder::new().name("generator".into()).spawn(work);
+    Ok((thread.context("a thread cannot be started")?, at_work))
 }

@@ -73,6 +73,8 @@ pub struct Config {
     pub cache_path: Option<PathBuf>,
     /// Where the web page, the API and the metrics listen; `None` = nowhere.
     pub listen: Option<SocketAddr>,
+    /// Who may change the running pipeline through the API: tokens by their names. Secrets, all different.
+    pub tokens: BTreeMap<String, String>,
     /// What is logged: `info`, or a filter such as `info,wasmill=debug`. Lower case.
     pub log_level: String,
     /// What makes records; `None` = the file has no generator.
@@ -86,11 +88,11 @@ pub struct Swap {
     pub watch: bool,
     /// How many checkpoints a swap can be taken back; 0 = not at all, and nothing is delayed.
     pub probation: u64,
-    /// What becomes of the state; `None` = migrate where the versions allow it, else pin.
+    /// What becomes of the state (`swap.state`); `None` = migrate where the versions allow it, else pin.
     pub policy: Option<SwapPolicy>,
-    /// How many times slower per row a new version may be on probation; `None` = any number of times.
+    /// How many times slower per row a new version may be on probation, 1 or more; `None` = any number of times.
     pub most_time: Option<f64>,
-    /// How many times more memory it may take; `None` = any number of times.
+    /// How many times more memory it may take, 1 or more; `None` = any number of times.
     pub most_memory: Option<f64>,
 }
 
@@ -109,6 +111,20 @@ pub enum SwapPolicy {
     Pin,
     /// It is dropped.
     Fresh,
+}
+
+impl SwapPolicy {
+    /// All of them, with the words for them.
+    const WORDS: [(&str, Self); 3] = [("migrate", Self::Migrate), ("pin", Self::Pin), ("fresh", Self::Fresh)];
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Migrate => "migrate",
+            Self::Pin => "pin",
+            Self::Fresh => "fresh",
+        }
+    }
 }
 
 /// Where records come from.

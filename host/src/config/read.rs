@@ -13,7 +13,7 @@ use super::tree::{Node, Value};
 use super::value::{self, Read, one_of};
 use super::{
     Acks, Aggregate, Capsules, Checkpoint, Compression, Config, Format, GenerateConfig, Generator, Limits, OnDataLoss,
-    Output, PartitionBy, Plugin, Roll, Source, Start, Swap, format_duration,
+    Output, PartitionBy, Plugin, Roll, Source, Start, Swap, SwapPolicy, format_duration,
 };
 
 /// A row is copied into each sliding window it is in: more than this is a mistake in the units.
@@ -24,6 +24,9 @@ const MAX_WORKERS: u64 = 1024;
 
 /// Kafka's own limit is far higher; this one catches a rate written in the wrong place.
 const MAX_PARTITIONS: u64 = 10_000;
+
+/// A probation is held in files that nobody sees yet: more checkpoints than this is a mistake.
+const MAX_PROBATION: u64 = 1000;
 
 /// A whole pipeline file.
 pub(super) fn pipeline(root: &mut Section<'_>, loader: &Loader<'_>) -> Config {
@@ -73,6 +76,7 @@ pub(super) fn pipeline(root: &mut Section<'_>, loader: &Loader<'_>) -> Config {
 
     let mut section = root.section("http");
     let listen = section.or("listen", Some(([127, 0, 0, 1], 8080).into()), value::listen);
+    let tokens = tokens(&mut section);
     section.finish();
     let generator_section = root.section("generator");
     let generator = generator_section.is_present().then(|| generator(generator_section, loader));
@@ -91,9 +95,10 @@ pub(super) fn pipeline(root: &mut Section<'_>, loader: &Loader<'_>) -> Config {
         limits: limits(root),
         faults,
         capsules,
-        swap: Swap::default(),
+        swap: swap(root),
         cache_path: cache_path(root),
         listen,
+        tokens,
         log_level: log_level(root),
         generator,
     }
@@ -355,6 +360,35 @@ fn capsules(section: &mut Section<'_>) -> Capsules {
         capsules_bytes: section.or("capsules_bytes", 64 << 20, value::bytes),
         redact: section.or("redact", false, value::switch),
     }
+}
+
+fn swap(root: &mut Section<'_>) -> Swap {
+    let mut section = root.section("swap");
+    let defaults = Swap::default();
+    let swap = Swap {
+        watch: section.or("watch", defaults.watch, value::switch),
+        probation: section.or("probation", defaults.probation, value::count_in(0, MAX_PROBATION)),
+        policy: section.optional("state", one_of(&SwapPolicy::WORDS)),
+        most_time: section.or("most_time", defaults.most_time, value::factor_or_off),
+        most_memory: section.or("most_memory", defaults.most_memory, value::factor_or_off),
+    };
+    section.finish();
+    swap
+}
+
+/// The named tokens of the API, which no two names share: a token says who it was.
+fn tokens(section: &mut Section<'_>) -> BTreeMap<String, String> {
+    let mut tokens = section.secrets("tokens", value::token_name, value::token);
+    let mut seen = BTreeMap::new();
+    let doubles: Vec<(String, String)> = tokens
+        .iter()
+        .filter_map(|(name, token)| Some((name.clone(), seen.insert(token.clone(), name.clone())?)))
+        .collect();
+    for (name, other) in doubles {
+        section.note("tokens", format!("{name} and {other} are the same token; write one of its own for each name"));
+        tokens.remove(&name);
+    }
+    tokens
 }
 
 fn cache_path(root: &mut Section<'_>) -> Option<PathBuf> {

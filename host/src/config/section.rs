@@ -140,6 +140,24 @@ impl<'a> Section<'a> {
         section.table.into_iter().flatten().filter_map(entry).collect()
     }
 
+    /// The section `key` as secrets by names that people choose. Those that are empty are left out.
+    pub(super) fn secrets(
+        &mut self,
+        key: &'static str,
+        name: impl Fn(&str) -> Read<()>,
+        secret: impl Fn(&Node) -> Read<String>,
+    ) -> BTreeMap<String, String> {
+        let section = self.section(key);
+        let entry = |(of, node): (&String, &Node)| {
+            if matches!(&node.value, Value::Broken) || matches!(&node.value, Value::Text(text) if text.is_empty()) {
+                return None;
+            }
+            let value = name(of).and_then(|()| secret(node)).map_err(|wrong| section.note(of, wrong)).ok()?;
+            Some((of.clone(), value))
+        };
+        section.table.into_iter().flatten().filter_map(entry).collect()
+    }
+
     /// Says which keys of the section nobody asked for, and gives their number.
     pub(super) fn finish(self) -> usize {
         let is_unknown = |key: &&String| !self.known.contains(&key.as_str());

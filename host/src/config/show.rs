@@ -56,11 +56,18 @@ impl Config {
             ("redact", self.capsules.redact.into()),
         ]));
         root.insert("faults".into(), faults.into());
+        root.insert("swap".into(), swap(&self.swap).into());
         if let Some(cache) = &self.cache_path {
             root.insert("cache".into(), table([("path", path(cache))]).into());
         }
         let listen = self.listen.map_or("off".into(), |listen| listen.to_string());
-        root.insert("http".into(), table([("listen", listen.into())]).into());
+        let mut http = table([("listen", listen.into())]);
+        if !self.tokens.is_empty() {
+            // Shorter than any token, so that what is shown does not load as one that everybody knows.
+            let masked: Table = self.tokens.keys().map(|name| (name.clone(), MASK.into())).collect();
+            http.insert("tokens".into(), masked.into());
+        }
+        root.insert("http".into(), http.into());
         root.insert("log".into(), table([("level", self.log_level.clone().into())]).into());
         root.extend(self.generator.as_ref().map(|one| ("generator".into(), generator(one).into())));
         toml::to_string(&root).unwrap_or_else(|error| format!("# it cannot be shown: {error}\n"))
@@ -197,6 +204,17 @@ fn fault_rules(rules: &FaultRules) -> Table {
     };
     // A fraction reads back as it was; in percent it might not.
     table([("policy", policy.into()), ("breaker", rules.breaker.into())])
+}
+
+fn swap(swap: &super::Swap) -> Table {
+    let factor = |factor: Option<f64>| factor.map_or("off".into(), Value::from);
+    table([
+        ("watch", swap.watch.into()),
+        ("probation", (swap.probation as i64).into()),
+        ("state", swap.policy.map_or("", super::SwapPolicy::as_str).into()),
+        ("most_time", factor(swap.most_time)),
+        ("most_memory", factor(swap.most_memory)),
+    ])
 }
 
 fn roll(roll: &super::Roll) -> Value {

@@ -383,6 +383,78 @@ fn secrets_are_never_shown() {
 }
 
 #[test]
+fn swaps_are_as_the_file_says_and_careful_where_it_says_nothing() {
+    assert_eq!(load(SMALL).unwrap().swap, Swap::default());
+    let text = format!(
+        "{SMALL}[swap]\nwatch = \"false\"\nprobation = 0\nstate = \"Pin\"\nmost_time = \"1.5\"\nmost_memory = \"off\"\n"
+    );
+    let swap = load(&text).unwrap().swap;
+    let policy = Some(SwapPolicy::Pin);
+    assert_eq!(swap, Swap { watch: false, probation: 0, policy, most_time: Some(1.5), most_memory: None });
+    let shown = load(&load(&text).unwrap().redacted()).unwrap();
+    assert_eq!(shown.swap, swap);
+}
+
+#[test]
+fn swaps_that_cannot_be_say_what_would_be_right() {
+    let at = |key: &str, value: &str, says: &str| {
+        assert_eq!(with(&[(key, value)]).unwrap_err().to_string(), format!("--set: {key}: {says}"));
+    };
+    at("swap.state", "keep", "\"keep\" is not known here; write \"migrate\" or \"pin\" or \"fresh\"");
+    at("swap.probation", "1001", "1001 is out of range; write 0 to 1000");
+    let factor = "is not a factor; write how many times as much, 1 or more, such as 10, or \"off\"";
+    at("swap.most_time", "0.5", &format!("0.5 {factor}"));
+    at("swap.most_memory", "twice", &format!("\"twice\" {factor}"));
+    at("swap.wach", "true", "unknown key; did you mean watch?");
+}
+
+#[test]
+fn the_state_of_a_swap_is_automatic_where_the_variable_is_empty() {
+    assert_eq!(with(&[("swap.state", "")]).unwrap().swap.policy, None);
+}
+
+#[test]
+fn an_aggregate_cannot_be_called_as_other_plugins_are() {
+    for name in ["parser", "generator"] {
+        let wrong = wrong("name = \"pages\"", &format!("name = {name:?}"));
+        assert!(wrong.contains(&format!("{name:?} is a word of wasmill's own; write another name")), "{wrong}");
+    }
+}
+
+/// A file with these lines below `[http.tokens]`.
+fn with_tokens(lines: &str) -> Result<Config, Mistakes> {
+    load(&format!("{SMALL}[http.tokens]\n{lines}"))
+}
+
+#[test]
+fn tokens_have_names_and_empty_ones_are_left_out() {
+    let config = with_tokens("ci = \"0123456789abcdef\"\nops = \"\"\n").unwrap();
+    assert_eq!(config.tokens, [("ci".to_owned(), "0123456789abcdef".to_owned())].into());
+}
+
+#[test]
+fn a_token_is_never_shown_and_what_is_shown_for_it_is_none() {
+    let config = with_tokens("ci = \"0123456789abcdef\"\n").unwrap();
+    for shown in [config.redacted(), format!("{config:?}")] {
+        assert!(!shown.contains("0123456789") && shown.contains("ci = \"********\""), "{shown}");
+    }
+    assert!(load(&config.redacted()).unwrap_err().to_string().contains("http.tokens.ci: the token has 8 characters"));
+}
+
+#[test]
+fn a_token_that_is_weak_or_shared_is_a_mistake_that_does_not_show_it() {
+    let at = |lines: &str, says: &str| {
+        let wrong = with_tokens(lines).unwrap_err().to_string();
+        assert!(wrong.contains(says) && !wrong.contains("abc"), "{wrong}");
+    };
+    at("ci = \"abcabcabcabcabc\"", "http.tokens.ci: the token has 15 characters; write 16 to 1000");
+    at("ci = \"abcabcabc abcabcabc\"", "a character that a header cannot carry");
+    at("ci = 1234567890123456", "http.tokens.ci: a token is text; write it in quotes");
+    at("\"c i\" = \"abcabcabcabcabcabc\"", "\"c i\" is not a token's name");
+    at("a = \"abcabcabcabcabcabc\"\nb = \"abcabcabcabcabcabc\"", "b and a are the same token");
+}
+
+#[test]
 fn what_is_shown_loads_to_the_same() {
     let config =
         with(&[("output.roll.age", "90s"), ("source.start", "{\"0\": 5}"), ("time.max_ahead", "off")]).unwrap();

@@ -11,6 +11,12 @@ use super::{
 /// What a reader gives: the value, or what is wrong and what would be right.
 pub(super) type Read<T> = Result<T, String>;
 
+/// The fewest characters of a token: 16 random letters and digits have 95 bits, more than anybody can try over a network.
+const MIN_TOKEN: usize = 16;
+
+/// The most: far below what HTTP servers take of a header.
+const MAX_TOKEN: usize = 1000;
+
 /// How a wrong value is shown.
 pub(super) fn shown(node: &Node) -> String {
     match &node.value {
@@ -55,14 +61,39 @@ pub(super) fn name(node: &Node) -> Read<String> {
     is_not(node, "a name", "lower-case letters, digits and _, a letter first, such as page_metrics")
 }
 
+/// What a file name and a token's name are made of.
+const FILE_NAME: &str = "letters, digits, '.', '_' and '-' only, and no '.' first";
+
+fn is_file_name(name: &str) -> bool {
+    let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    name.len() <= 100 && name.chars().all(known) && !name.is_empty() && !name.starts_with('.')
+}
+
 /// A part of a file name: letters, digits, dots, underscores and hyphens.
 pub(super) fn file_name(node: &Node) -> Read<String> {
     let name = text(node)?;
-    let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    if name.len() <= 100 && name.chars().all(known) && !name.is_empty() && !name.starts_with('.') {
-        return Ok(name);
+    if is_file_name(&name) { Ok(name) } else { is_not(node, "a file name", FILE_NAME) }
+}
+
+/// The name of a token, which stands in logs and in the history of swaps.
+pub(super) fn token_name(name: &str) -> Read<()> {
+    if is_file_name(name) { Ok(()) } else { Err(format!("{name:?} is not a token's name; write {FILE_NAME}")) }
+}
+
+/// A token of the API. No message shows it.
+pub(super) fn token(node: &Node) -> Read<String> {
+    let Value::Text(token) = &node.value else { return Err("a token is text; write it in quotes".into()) };
+    if token.len() < MIN_TOKEN || token.len() > MAX_TOKEN {
+        return Err(format!(
+            "the token has {} characters; write {MIN_TOKEN} to {MAX_TOKEN}, such as `openssl rand -hex 32` gives",
+            token.chars().count()
+        ));
     }
-    is_not(node, "a file name", "letters, digits, '.', '_' and '-' only, and no '.' first")
+    if token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Ok(token.clone())
+    } else {
+        Err("the token has a character that a header cannot carry; write letters, digits and signs of ASCII".into())
+    }
 }
 
 /// The name of a Kafka topic.
@@ -137,6 +168,23 @@ pub(super) fn rate(node: &Node) -> Read<f64> {
             Err(format!("{number} is negative; write events per second, or 0 for as many as go"))
         }
         _ => is_not(node, "a rate", "events per second, or 0 for as many as go"),
+    }
+}
+
+/// How many times as much, 1 or more, or `off`.
+pub(super) fn factor_or_off(node: &Node) -> Read<Option<f64>> {
+    if is_off(node) {
+        return Ok(None);
+    }
+    let number = match &node.value {
+        Value::Integer(number) => Some(*number as f64),
+        Value::Float(number) => Some(*number),
+        Value::Text(text) => text.trim().parse().ok(),
+        _ => None,
+    };
+    match number {
+        Some(number) if number.is_finite() && number >= 1.0 => Ok(Some(number)),
+        _ => is_not(node, "a factor", "how many times as much, 1 or more, such as 10, or \"off\""),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::answer::compared;
 use crate::admin::Status;
 
 /// A count with commas: `12,345`.
@@ -106,7 +107,22 @@ pub fn render_status(status: &Status) -> String {
         line("files", format_args!("{output}: {}", count(*files)));
     }
     for plugin in &status.plugins {
-        line("plugin", format_args!("{}: {} ({})", plugin.name, plugin.digest, plugin.path));
+        let since = plugin.since_checkpoint.map(|number| format!(", since checkpoint #{number}")).unwrap_or_default();
+        let trial = plugin.probation_until.map(|number| format!(", on probation until #{number}")).unwrap_or_default();
+        let retiring = plugin.retiring.as_ref().map(|digest| format!(", retiring {digest}")).unwrap_or_default();
+        let (name, digest, path) = (&plugin.name, &plugin.digest, &plugin.path);
+        line("plugin", format_args!("{name}: {digest} ({path}){since}{trial}{retiring}"));
+        if let Some(shadow) = &plugin.shadow {
+            line(
+                "shadow",
+                format_args!(
+                    "{name}: {} since checkpoint #{}: {}",
+                    shadow.shadow,
+                    shadow.since_checkpoint,
+                    compared(shadow)
+                ),
+            );
+        }
     }
     text
 }
@@ -143,6 +159,16 @@ mod tests {
         assert!(text.contains("records      1,000 = 990 rows + 10 dead letters + 0 filtered\n"), "{text}");
         assert!(
             text.contains("aggregate    sessions: 986 counted, 3 late, 1 set aside, 123 open, 50 written\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains(
+                "plugin       sessions: 5e55 (sessions.wasm), since checkpoint #11, on probation until #13, retiring 01d0\n"
+            ),
+            "{text}"
+        );
+        assert!(
+            text.contains("shadow       sessions: 5bad since checkpoint #12: 100,000 windows compared: "),
             "{text}"
         );
         assert!(text.contains("open state   65,536 bytes, limit 1,048,576 bytes\n"), "{text}");

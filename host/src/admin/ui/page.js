@@ -82,7 +82,24 @@ function show(status) {
   table("files", pairs("output"), Object.entries(status.files));
   table("plugins", [
     ["name", (row) => row.name], ["digest", (row) => row.digest, "text"], ["path", (row) => row.path, "text"],
+    ["since checkpoint", (row) => number(row.since_checkpoint)], ["on probation until", (row) => number(row.probation_until)],
+    ["retiring", (row) => row.retiring ?? "", "text"],
   ], status.plugins);
+  const shadows = status.plugins.map((plugin) => plugin.shadow).filter((shadow) => shadow != null);
+  table("shadows", [
+    ["plugin", (row) => row.plugin], ["digest", (row) => row.shadow, "text"],
+    ["since checkpoint", (row) => number(row.since_checkpoint)], ["windows compared", (row) => number(row.compared)],
+    ["equal", (row) => number(row.equal)], ["different", (row) => number(row.different)],
+    ["only current", (row) => number(row.only_current)], ["only shadow", (row) => number(row.only_shadow)],
+    ["ns per row, current", (row) => number(row.current_ns_per_row)], ["shadow", (row) => number(row.shadow_ns_per_row)],
+    ["ended", (row) => row.failed ?? "", "text"],
+  ], shadows);
+  table("differences", [
+    ["plugin", ([plugin]) => plugin], ["window", ([, row]) => time(row.window_start_us), "text"],
+    ["key", ([, row]) => Object.entries(row.key).map(([name, value]) => `${name}=${value}`).join(" "), "text"],
+    ["column", ([, row]) => row.column ?? "", "text"], ["current", ([, row]) => row.current ?? "–"],
+    ["shadow", ([, row]) => row.shadow ?? "–"],
+  ], shadows.flatMap((shadow) => shadow.examples.map((row) => [shadow.plugin, row])));
 }
 
 async function refresh() {

@@ -7,7 +7,7 @@ use crate::plugin::{
 };
 use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampMicrosecondType;
-use arrow_array::{Array, ArrayRef, BinaryArray, StringArray};
+use arrow_array::{ArrayRef, BinaryArray, StringArray};
 use std::collections::HashMap;
 use std::sync::Arc;
 use wasmill_pipeline::event::{Encoded, EventBatch, Origins, Times};

@@ -1,0 +1,68 @@
+//! What `swap`, `rollback`, `shadow`, `promote` and `discard` share: to ask a running wasmill, and to show the answer.
+
+use super::{Classed, Exit, classed, environment_token, token_folders};
+use crate::admin::client::{Client, Error};
+use crate::admin::control::{Ask, Candidate, MAX_COMPONENT_BYTES, Refusal};
+use crate::admin::local_token;
+use crate::cli::LiveArgs;
+use crate::telemetry::{printable, render_answer};
+use anyhow::{Context, anyhow};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::Path;
+use wasmill_pipeline::error::Class;
+
+/// A client of the wasmill that is meant, with a token where there is one.
+pub(super) fn client(live: &LiveArgs) -> anyhow::Result<Client> {
+    let client = Client::new(&live.url).map_err(|error| classed(Class::Config, error.into()))?;
+    let token = environment_token().or_else(|| local_token::find(&token_folders(), &client.addresses()));
+    Ok(client.with_token(token))
+}
+
+/// The component in a file.
+pub(super) fn component(path: &Path) -> anyhow::Result<Candidate> {
+    let read = || {
+        let mut bytes = Vec::new();
+        File::open(path)?.take(MAX_COMPONENT_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let bytes = read().map_err(|error: std::io::Error| {
+        let error = anyhow!(error).context(format!("the component cannot be read path={}", path.display()));
+        classed(Class::Config, error)
+    })?;
+    match bytes.len() {
+        0 => Err(classed(Class::Config, anyhow!("the component is empty path={}", path.display()))),
+        1..=MAX_COMPONENT_BYTES => Ok(Candidate::Bytes(bytes)),
+        _ => Err(classed(Class::Config, anyhow!("a component has at most 128 MiB path={}", path.display()))),
+    }
+}
+
+/// Asks, waits, and shows what came of it.
+pub(super) fn ask(live: &LiveArgs, ask: &Ask) -> anyhow::Result<Exit> {
+    match client(live)?.ask(ask).map_err(no_reply)? {
+        Ok(answer) => {
+            let text = if live.json { serde_json::to_string_pretty(&answer)? } else { render_answer(&answer) };
+            writeln!(std::io::stdout().lock(), "{}", text.trim_end())?;
+            Ok(Exit::Done)
+        }
+        Err(refusal) => refused(live, &refusal),
+    }
+}
+
+/// Shows a refusal: as JSON where that is what is wanted, else as any other failure.
+pub(super) fn refused(live: &LiveArgs, refusal: &Refusal) -> anyhow::Result<Exit> {
+    if live.json {
+        writeln!(std::io::stdout().lock(), "{}", serde_json::to_string_pretty(refusal)?)?;
+        return Ok(Exit::Refused);
+    }
+    Err(anyhow!("{}", printable(&refusal.message))).context("refused, and nothing has changed")
+}
+
+/// What there is instead of a reply.
+pub(super) fn no_reply(error: Error) -> anyhow::Error {
+    match error {
+        Error::Request { code: 400, .. } => classed(Class::Config, error.into()),
+        Error::Request { .. } => anyhow!(error),
+        error => anyhow!(error).context(Classed(Class::Unavailable)),
+    }
+}
