@@ -4,7 +4,9 @@ use super::{Generating, unacceptable};
 use crate::admin::control::Refusal;
 use crate::assembly::{Assembly, chain};
 use crate::plugin::{self, Component, Side, difference};
-use std::collections::HashMap;
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, BinaryArray};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wasmill_pipeline::fault::Treatment;
@@ -31,11 +33,32 @@ impl Samples {
         loop {
             let records = read();
             if !records.is_empty() || Instant::now() >= until {
-                return Self(records);
+                return Self(join(records));
             }
             std::thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+/// One batch of each partition: with little traffic a batch has a few records, and a law says little of those.
+fn join(batches: Vec<RawBatch>) -> Vec<RawBatch> {
+    let mut partitions: BTreeMap<i32, Vec<RawBatch>> = BTreeMap::new();
+    for batch in batches {
+        partitions.entry(batch.partition).or_default().push(batch);
+    }
+    let column = |of: fn(&RawBatch) -> &BinaryArray, batches: &[RawBatch]| {
+        let columns: Vec<&dyn Array> = batches.iter().map(|batch| of(batch) as &dyn Array).collect();
+        arrow_select::concat::concat(&columns).map(|all| all.as_binary::<i32>().clone())
+    };
+    let join = |(partition, mut batches): (i32, Vec<RawBatch>)| {
+        batches.sort_by_key(|batch| batch.offsets.first().copied());
+        let values = column(|batch| &batch.values, &batches).ok()?;
+        let keys = column(|batch| &batch.keys, &batches).ok()?;
+        let offsets = batches.iter().flat_map(|batch| batch.offsets.iter().copied()).collect();
+        let broker_times_us = batches.iter().flat_map(|batch| batch.broker_times_us.iter().copied()).collect();
+        Some(RawBatch { partition, offsets, broker_times_us, values, keys })
+    };
+    partitions.into_iter().filter_map(join).collect()
 }
 
 /// Tries the version at `at` in the plan of `next`, compared with the one at `place` in that of `base`, whose states it is
