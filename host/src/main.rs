@@ -12,6 +12,8 @@ fn main() -> ExitCode {
         Command::Generate(args) => commands::generate::generate(&args),
         Command::Status(args) => commands::status::status(&args),
         Command::Replay(args) => commands::replay::replay(&args),
+        Command::History(args) => commands::history::history(&args),
+        Command::Explain(args) => commands::explain::explain(&args),
     };
     match done {
         Ok(Exit::Done) => ExitCode::SUCCESS,

@@ -46,6 +46,7 @@ const DOORS: [(&str, &[&str]); 14] = [
             "store/lock.rs",
             "run.rs",
             "commands/generate.rs",
+            "commands/explain.rs",
         ],
     ),
 ];
