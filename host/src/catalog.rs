@@ -2,10 +2,11 @@
 
 use crate::admin::control::Policy;
 use crate::assembly::{Assembly, BesideVersion, Versions, chain};
-use crate::chronicle::{Chronicle, Event};
+use crate::chronicle::{Chronicle, of_swap};
 use crate::config::{Swap, SwapPolicy};
 use crate::failure::Failure;
 use crate::plugin::Component;
+use crate::store::history::{Action, Outcome};
 use crate::store::{Beside, BesideRole, LocalStore, Manifest, PluginStore, Probation, Swapped};
 use anyhow::anyhow;
 use std::sync::Arc;
@@ -212,6 +213,8 @@ pub fn start_with_files(
     });
     let none = || serde_json::Value::Array(Vec::new());
     let boundary = manifest.boundary();
+    let outcome = if probation.is_some() { Outcome::OnProbation } else { Outcome::InForce };
+    let event = |swap| of_swap(swap, Action::Swap, outcome, boundary.clone(), "when the pipeline started");
     let manifest = Manifest {
         checkpoint: number,
         plugins: assembly.versions.digests(),
@@ -222,15 +225,15 @@ pub fn start_with_files(
         files: none(),
         open_files: none(),
         seen: files.versions.digests(),
+        events: swaps.iter().map(event).collect(),
         ..manifest
     };
     store.publish(&manifest)?;
     for swap in &swaps {
         let Swapped { plugin, from, to, .. } = swap;
         tracing::info!(plugin, from, to, checkpoint = boundary.checkpoint, "its file has changed: swapped");
-        let outcome = if manifest.probation.is_some() { "on_probation" } else { "in_force" };
-        history.note(&Event::of(swap, "swap", outcome, Some(boundary.clone()), "when the pipeline started"));
     }
+    manifest.events.iter().for_each(|event| history.note(event));
     Ok((assembly, manifest))
 }
 

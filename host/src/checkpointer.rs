@@ -13,6 +13,7 @@ use crate::failpoint;
 use crate::failure::Failure;
 use crate::mutation::{self, Mutation};
 use crate::sink::{self, SinkCut, StagedFile};
+use crate::store::history::Entry;
 use crate::store::{Beside, BesideRole, FORMAT, LocalStore, Manifest, PartitionState, Probation, SegmentRef};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -75,6 +76,8 @@ pub struct Made {
     pub bytes: u64,
     /// The next offset of each partition.
     pub offsets: Vec<(i32, i64)>,
+    /// What happened to plugins with it.
+    pub events: Vec<Entry>,
     /// The swap that is for good with it.
     pub confirmed: Option<Probation>,
     /// The outputs of the files that it committed, one each.
@@ -111,6 +114,8 @@ pub struct Checkpointer {
     pub(crate) probation: Option<Probation>,
     /// What was finished since then.
     pub(crate) held: Vec<StagedFile>,
+    /// What happened to plugins since the last checkpoint.
+    pub(crate) events: Vec<Entry>,
     /// What earlier attempts and runs found of the shadows that run, by aggregate.
     pub(crate) found: BTreeMap<String, Comparison>,
 }
@@ -139,6 +144,11 @@ impl Checkpointer {
         if probation.is_some() {
             self.probation = probation;
         }
+    }
+
+    /// Something happened to a plugin, which the next checkpoint is to say.
+    pub fn tell(&mut self, entry: Entry) {
+        self.events.push(entry);
     }
 
     /// The file at a plugin's path has been dealt with.
@@ -178,6 +188,7 @@ impl Checkpointer {
         let probation = self.probation.take();
         let (confirmed, probation) = if over { (probation, None) } else { (None, probation) };
         self.probation = probation.map(|probation| Probation { recoveries: 0, ..probation });
+        let events = std::mem::take(&mut self.events);
         let json = |value: Result<serde_json::Value, serde_json::Error>| value.map_err(|e| Failure::new(Class::Bug, e));
         let manifest = Manifest {
             format: FORMAT,
@@ -199,6 +210,7 @@ impl Checkpointer {
             probation: self.probation.clone(),
             held: json(serde_json::to_value(&held))?,
             seen: self.identity.seen.clone(),
+            events,
         };
         self.store.publish(&manifest)?;
         failpoint::reach("manifest-published");
@@ -215,7 +227,17 @@ impl Checkpointer {
         let offsets = manifest.partitions.iter().map(|p| (p.partition, p.next_offset)).collect();
         let committed = finished.into_iter().map(|file| file.output).collect();
         let watermark_us = manifest.watermark_us;
-        Ok(Made { number, totals, bytes, offsets, watermark_us, confirmed, committed, shadows })
+        Ok(Made {
+            number,
+            totals,
+            bytes,
+            offsets,
+            watermark_us,
+            events: manifest.events,
+            confirmed,
+            committed,
+            shadows,
+        })
     }
 
     /// Adds what the workers found of the shadows.

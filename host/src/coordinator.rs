@@ -291,6 +291,7 @@ impl Coordinator {
         self.tell_all(|| Command::CommitOffsets(boundary.clone()))?;
         failpoint::reach("offsets-told");
         self.trust_again(&made)?;
+        made.events.iter().for_each(|event| self.history.note(event));
         if let Some(confirmed) = &made.confirmed {
             self.confirm(confirmed, &boundary)?;
         }

@@ -9,7 +9,8 @@ use crate::failpoint;
 use crate::failure::Failure;
 use crate::mutation::{self, Mutation};
 use crate::sink::{self, OpenFile, StagedFile};
-use crate::store::{self, Beside, BesideRole, LocalStore, Manifest};
+use crate::store::history::Entry;
+use crate::store::{self, Beside, BesideRole, LocalStore, Manifest, Swapped};
 use anyhow::anyhow;
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -43,15 +44,20 @@ pub fn must_go_back(manifest: &Manifest) -> Option<String> {
     (recoveries > MOST_RECOVERIES).then(why)
 }
 
-/// Takes back the swap that is on probation: the checkpoint before it is the next one. What was written since then
-/// belongs to no checkpoint any more.
+/// Takes back the swap that is on probation: the checkpoint before it is the next one, which says so with `event`. What
+/// was written since then belongs to no checkpoint any more.
 ///
 /// # Errors
 /// `Corrupt` where the checkpoint is not there; see [`LocalStore::publish`].
-pub fn go_back(store: &LocalStore, manifest: &Manifest) -> Result<Manifest, store::Error> {
+pub fn go_back(
+    store: &LocalStore,
+    manifest: &Manifest,
+    event: impl Fn(&Swapped, Boundary) -> Entry,
+) -> Result<Manifest, store::Error> {
     let Some(probation) = &manifest.probation else { return Ok(manifest.clone()) };
     let boundary = store.checkpoint(probation.boundary)?;
     let none = || serde_json::Value::Array(Vec::new());
+    let at = Boundary { checkpoint: manifest.checkpoint + 1, ..boundary.boundary() };
     let back = Manifest {
         checkpoint: manifest.checkpoint + 1,
         generation: store.generation(),
@@ -62,6 +68,7 @@ pub fn go_back(store: &LocalStore, manifest: &Manifest) -> Result<Manifest, stor
         held: none(),
         probation: None,
         seen: manifest.seen.clone(),
+        events: probation.swaps.iter().map(|swap| event(swap, at.clone())).collect(),
         ..boundary
     };
     store.publish(&back)?;
@@ -229,6 +236,7 @@ impl Beginning {
             closed_up_to_us,
             probation,
             held,
+            events: Vec::new(),
             found,
         }
     }

@@ -1,12 +1,12 @@
 //! Runs a pipeline: builds its parts from the last checkpoint, lets them work, and starts again where that may help.
 
 use crate::accounting::Totals;
-use crate::admin::control::{Boundary, Outcome, Refusal, RefusalKind};
+use crate::admin::control::{Outcome, Refusal, RefusalKind};
 use crate::assembly::Assembly;
 use crate::budget::StateBudget;
 use crate::catalog::{Catalog, start_with_files};
 use crate::checkpointer::Identity;
-use crate::chronicle::{Chronicle, Event};
+use crate::chronicle::{Chronicle, of_action, of_swap};
 use crate::config::Swap;
 use crate::coordinator::{Allowance, Coordinator, End, Progress, worker_of};
 use crate::disk::{Disk, RealDisk};
@@ -20,6 +20,7 @@ use crate::provenance;
 use crate::recovery::{Beginning, go_back, must_go_back, recover_files, take_over};
 use crate::shared::{INBOX, Samples, Shared, Standing, Wires, lock};
 use crate::sink::{FileNaming, StagedFile, Writers};
+use crate::store::history::{Action as Deed, History, Outcome as Happened};
 use crate::store::{LocalStore, Manifest, PluginStore, Swapped};
 use crate::switch::{GoBack, Switchboard, UnderWay, refuse};
 use crate::tap::Taps;
@@ -237,6 +238,10 @@ impl Attempt<'_> {
             return Err(Failure::new(Class::Corrupt, gone));
         }
         let manifest = take_over(&store, &self.options.pipeline, &self.files.fingerprint())?;
+        self.view.history.open(History::open(self.disk.clone(), &self.options.checkpoint_path));
+        if let Some(manifest) = &manifest {
+            self.view.history.recover(&manifest.events);
+        }
         let manifest = manifest.map(|manifest| self.unless_taken_back(&store, manifest)).transpose()?;
         let root = &self.options.output_root;
         let recovered = recover_files(self.disk.as_ref(), root, &self.file_run(), &store, manifest.as_ref())?;
@@ -262,26 +267,23 @@ impl Attempt<'_> {
     fn unless_taken_back(&self, store: &LocalStore, manifest: Manifest) -> Result<Manifest, Failure> {
         let why = self.go_back.map(str::to_owned).or_else(|| must_go_back(&manifest));
         let (Some(why), Some(probation)) = (why, &manifest.probation) else { return Ok(manifest) };
-        let back = go_back(store, &manifest)?;
-        let boundary = Boundary {
-            checkpoint: back.checkpoint,
-            offsets: back.partitions.iter().map(|p| (p.partition, p.next_offset)).collect(),
-            watermark_us: back.watermark_us,
+        let under_way = self.view.switchboard.end();
+        let who = under_way.as_ref().map(|under_way| &under_way.action).filter(|action| action.kind == Deed::Rollback);
+        let who = who.map_or("host", |action| &action.who);
+        let event = |swap: &Swapped, boundary| {
+            let (from, to) = (swap.to.clone(), swap.from.clone());
+            let back = Swapped { from, to, policy: None, who: who.to_owned(), plugin: swap.plugin.clone() };
+            of_swap(&back, Deed::Rollback, Happened::RolledBack, boundary, &why)
         };
+        let back = go_back(store, &manifest, event)?;
+        let boundary = back.boundary();
         for swap in &probation.swaps {
-            let (plugin, from, to) = (&swap.plugin, &swap.to, &swap.from);
-            tracing::error!(
-                plugin,
-                from,
-                to,
-                checkpoint = back.checkpoint,
-                "{why}; the version before is in force again"
-            );
-            let back = Swapped { from: from.clone(), to: to.clone(), policy: None, ..swap.clone() };
-            self.view.history.note(&Event::of(&back, "rollback", "rolled_back", Some(boundary.clone()), &why));
+            let (plugin, digest, checkpoint) = (&swap.plugin, &swap.to, back.checkpoint);
+            tracing::error!(plugin, digest, checkpoint, "{why}; {} is in force again", swap.from);
         }
-        if let Some(UnderWay { action, reply: Some(reply) }) = self.view.switchboard.end() {
-            let reply_with = if action.name == "rollback" {
+        back.events.iter().for_each(|event| self.view.history.note(event));
+        if let Some(UnderWay { action, reply: Some(reply) }) = under_way {
+            let reply_with = if action.kind == Deed::Rollback {
                 Ok(action.answer(Outcome::RolledBack, Some(boundary)))
             } else {
                 Err(Refusal { kind: RefusalKind::Failed, message: why })
@@ -300,9 +302,8 @@ impl Attempt<'_> {
             plugins.and_then(|plugins| plugins.get(&action.plugin)) == Some(&action.to) && action.to != action.from;
         let why = self.go_back.unwrap_or("the attempt ended before it was in force");
         if !done {
-            tracing::error!(plugin = action.plugin, digest = action.to, "{} failed: {why}", action.name);
-            let event = Event { outcome: "failed".into(), ..Event::of_action(&action, Outcome::Unchanged, None, why) };
-            self.view.history.note(&event);
+            tracing::error!(plugin = action.plugin, digest = action.to, "{} failed: {why}", action.kind);
+            self.view.history.note(&of_action(&action, Happened::Failed, None, why));
         }
         let message = if done { "it is in force; the attempt that put it in has ended since" } else { why };
         refuse(reply.as_ref(), RefusalKind::Failed, message.to_owned());

@@ -8,11 +8,12 @@ use crate::admin::control::{
 };
 use crate::assembly::{Assembly, BesideVersion, Versions, chain};
 use crate::catalog::{policy, reads};
-use crate::chronicle::Event;
+use crate::chronicle::of_action;
 use crate::generator::GeneratorSlot;
 use crate::plugin::{self, Component};
 use crate::run::View;
 use crate::shared::lock;
+use crate::store::history::{Action as Deed, Outcome as Happened};
 use crate::store::{BesideRole, PluginStore};
 use crate::switch::{Action, Order, Origin, Pin, Prepared};
 use crossbeam_channel::{Receiver, Sender};
@@ -61,13 +62,13 @@ impl Swapper {
     /// Answers until nobody can ask any more.
     pub fn run(self) {
         for Request { ask, who, reply } in &self.requests {
-            let (plugin, name, digest) = (plugin_of(&ask).to_owned(), name_of(&ask), digest_of(&ask));
+            let (plugin, kind, digest) = (ask.plugin().to_owned(), kind_of(&ask), digest_of(&ask));
             match self.consider(ask, &who, &reply) {
                 Ok(Done::Left) => {}
                 // Whoever asked may be gone.
                 Ok(Done::Answer(answer)) => drop(reply.send(Ok(*answer))),
                 Err(refusal) => {
-                    self.note_refusal(name, &who, &plugin, digest.unwrap_or_default(), &refusal);
+                    self.note_refusal(kind, &who, &plugin, digest.unwrap_or_default(), &refusal);
                     drop(reply.send(Err(refusal)));
                 }
             }
@@ -75,26 +76,27 @@ impl Swapper {
     }
 
     /// A component that is not acceptable is not asked for again by the file that holds it, not at the next start either.
-    fn note_refusal(&self, action: &str, who: &str, plugin: &str, digest: String, refusal: &Refusal) {
+    fn note_refusal(&self, kind: Deed, who: &str, plugin: &str, digest: String, refusal: &Refusal) {
         if refusal.kind != RefusalKind::Unacceptable {
             return;
         }
-        tracing::warn!(plugin, digest, who, "{action} refused: {}", refusal.message);
+        tracing::warn!(plugin, digest, who, "{kind} refused: {}", refusal.message);
         let in_force = lock(&self.view.in_force).as_ref().and_then(|at_work| {
             let component = at_work.versions.all().find(|component| component.name() == plugin)?;
             Some(component.digest().to_owned())
         });
-        self.view.history.note(&Event {
-            action: action.to_owned(),
+        let action = Action {
+            kind,
             who: who.to_owned(),
             plugin: plugin.to_owned(),
             from: in_force.unwrap_or_default(),
             to: digest.clone(),
             policy: None,
-            boundary: None,
-            outcome: "refused".to_owned(),
-            detail: refusal.message.clone(),
-        });
+            message: String::new(),
+            difference: Vec::new(),
+            file: false,
+        };
+        self.view.history.note(&of_action(&action, Happened::Refused, None, &refusal.message));
         if who == "file" {
             // Where another order waits, the file is looked at once more at the next start: that is all.
             let _ = self.view.switchboard.leave(Order::See { plugin: plugin.to_owned(), digest });
@@ -161,7 +163,7 @@ impl Swapper {
         let new = self.load(old, component)?;
         if new.digest() == old.digest() {
             let message = "this version is in force already".to_owned();
-            return Ok(answer(wish.action("swap", &new, None, message), Outcome::Unchanged));
+            return Ok(answer(wish.action(Deed::Swap, &new, None, message), Outcome::Unchanged));
         }
         self.nothing_on_probation()?;
         wish.nothing_beside()?;
@@ -199,7 +201,7 @@ impl Swapper {
         }
         let difference = trial::parser(base, &next, &self.samples())?;
         let message = "records from the boundary on are parsed by the new version; all files are closed there";
-        let action = Action { difference, ..wish.action("swap", new, None, message.to_owned()) };
+        let action = Action { difference, ..wish.action(Deed::Swap, new, None, message.to_owned()) };
         if dry_run {
             return Ok(answer(action, Outcome::WouldBeAccepted));
         }
@@ -241,7 +243,7 @@ impl Swapper {
             Policy::Fresh => "what open windows have counted is dropped",
         };
         let message = format!("{message}; files are closed at the boundary, later ones have the new version's columns");
-        let action = Action { difference, ..wish.action("swap", new, Some(policy), message) };
+        let action = Action { difference, ..wish.action(Deed::Swap, new, Some(policy), message) };
         if dry_run {
             return Ok(answer(action, Outcome::WouldBeAccepted));
         }
@@ -312,7 +314,7 @@ impl Swapper {
         let mut origins: Vec<Origin> = (0..at).map(Origin::Same).collect();
         origins.push(origin);
         let message = format!("{message}; its rows are compared, and not written");
-        let action = Action { difference, ..wish.action("shadow", &new, None, message) };
+        let action = Action { difference, ..wish.action(Deed::Shadow, &new, None, message) };
         self.put(Prepared::new(action, base, next, origins, false, pin), false, reply)
     }
 
@@ -353,7 +355,7 @@ impl Swapper {
             }
         };
         let next = base.with(versions).map_err(|mistakes| unacceptable(mistakes.join("; ")))?;
-        let action = wish.action("promote", &shadow.component, None, message.to_owned());
+        let action = wish.action(Deed::Promote, &shadow.component, None, message.to_owned());
         self.put(Prepared::new(action, base, next, origins, false, Pin::No), true, reply)
     }
 
@@ -365,7 +367,8 @@ impl Swapper {
         versions.beside.retain(|version| version.of != place || !version.is_shadow());
         let next = base.with(versions).map_err(|mistakes| unacceptable(mistakes.join("; ")))?;
         let origins = (0..base.plan.aggregates.len()).filter(|&old| old != at).map(Origin::Same).collect();
-        let action = wish.action("discard", &shadow.component, None, "the shadow and its state are gone".to_owned());
+        let action =
+            wish.action(Deed::Discard, &shadow.component, None, "the shadow and its state are gone".to_owned());
         self.put(Prepared::new(action, base, next, origins, false, Pin::No), false, reply)
     }
 
@@ -433,7 +436,7 @@ impl Swapper {
         let message = "records from the next batch on are made by the new version; where it fails in its first batches, the \
                        one before goes on";
         let mut action = Action {
-            name: "swap",
+            kind: Deed::Swap,
             who: who.to_owned(),
             plugin: "generator".to_owned(),
             from: old.digest().to_owned(),
@@ -452,15 +455,14 @@ impl Swapper {
         }
         let instance = new.generator(&generating.config_json, generating.seed);
         let instance = instance.map_err(|error| unacceptable(chain(&error)))?;
-        let event = Event::of_action(&action, Outcome::InForce, None, "");
-        let (history, back) = (self.view.history.clone(), event.clone());
+        let (history, swapped) = (self.view.history.clone(), action.clone());
         let taken_back = move |why: &str| {
-            let Event { from, to, .. } = back.clone();
-            let outcome = "rolled_back".to_owned();
-            history.note(&Event { action: "rollback".into(), from: to, to: from, outcome, detail: why.into(), ..back });
+            let Action { from, to, .. } = swapped.clone();
+            let back = Action { kind: Deed::Rollback, who: "host".to_owned(), from: to, to: from, ..swapped };
+            history.note(&of_action(&back, Happened::RolledBack, None, why));
         };
         generating.slot.replace(new, instance, Box::new(taken_back));
-        self.view.history.note(&event);
+        self.view.history.note(&of_action(&action, Happened::InForce, None, ""));
         Ok(answer(action, Outcome::InForce))
     }
 
@@ -470,7 +472,7 @@ impl Swapper {
             return Err(conflict("the generator is not on trial: swap the version before in, by its digest"));
         }
         let action = Action {
-            name: "rollback",
+            kind: Deed::Rollback,
             who: who.to_owned(),
             plugin: "generator".to_owned(),
             from,
@@ -515,9 +517,9 @@ impl Wish<'_> {
         Ok(())
     }
 
-    fn action(&self, name: &'static str, new: &Component, policy: Option<Policy>, message: String) -> Action {
+    fn action(&self, kind: Deed, new: &Component, policy: Option<Policy>, message: String) -> Action {
         Action {
-            name,
+            kind,
             who: self.who.to_owned(),
             plugin: new.name().to_owned(),
             from: self.old().digest().to_owned(),
@@ -546,23 +548,13 @@ fn unacceptable(message: impl Into<String>) -> Refusal {
     Refusal { kind: RefusalKind::Unacceptable, message: message.into() }
 }
 
-fn plugin_of(ask: &Ask) -> &str {
+fn kind_of(ask: &Ask) -> Deed {
     match ask {
-        Ask::Swap { plugin, .. }
-        | Ask::Rollback { plugin }
-        | Ask::Shadow { plugin, .. }
-        | Ask::Promote { plugin }
-        | Ask::Discard { plugin } => plugin,
-    }
-}
-
-fn name_of(ask: &Ask) -> &'static str {
-    match ask {
-        Ask::Swap { .. } => "swap",
-        Ask::Rollback { .. } => "rollback",
-        Ask::Shadow { .. } => "shadow",
-        Ask::Promote { .. } => "promote",
-        Ask::Discard { .. } => "discard",
+        Ask::Swap { .. } => Deed::Swap,
+        Ask::Rollback { .. } => Deed::Rollback,
+        Ask::Shadow { .. } => Deed::Shadow,
+        Ask::Promote { .. } => Deed::Promote,
+        Ask::Discard { .. } => Deed::Discard,
     }
 }
 

@@ -10,7 +10,7 @@ use crate::admin::control::{Answer, Boundary, Outcome, Policy, Refusal, RefusalK
 use crate::assembly::Assembly;
 use crate::plugin;
 use crate::shared::{Upgrade, lock};
-use crate::store::{BesideRole, Swapped};
+use crate::store::{BesideRole, Swapped, history};
 use crossbeam_channel::Sender;
 use std::sync::{Arc, Mutex};
 use wasmill_pipeline::change::{Change, Heir};
@@ -74,8 +74,8 @@ pub enum Pin {
 /// What is done, for the history and whoever asked.
 #[derive(Clone, Debug)]
 pub struct Action {
-    /// `swap`, `promote`, `shadow`, `discard` or `retire`.
-    pub name: &'static str,
+    /// What.
+    pub kind: history::Action,
     /// Who asked.
     pub who: String,
     /// The plugin's name.

@@ -49,6 +49,7 @@ const DOORS: [(&str, &[&str]); 14] = [
             "commands/ask.rs",
             "commands/generate.rs",
             "watch.rs",
+            "commands/explain.rs",
         ],
     ),
 ];

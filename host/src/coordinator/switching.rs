@@ -3,9 +3,10 @@
 use super::{Coordinator, Parts};
 use crate::admin::control::{Boundary, Outcome, RefusalKind};
 use crate::assembly::Assembly;
-use crate::chronicle::Event;
+use crate::chronicle::{of_action, of_swap};
 use crate::failure::Failure;
 use crate::shared::{Command, Cost, Report, lock};
+use crate::store::history::{Action as Deed, Outcome as Happened};
 use crate::store::{Probation, Swapped};
 use crate::switch::{Action, GoBack, Order, Origin, Pin, Prepared, UnderWay, refuse};
 use std::sync::Arc;
@@ -94,6 +95,9 @@ impl Coordinator {
         if action.file {
             self.checkpointer.see(&action.plugin, &action.to);
         }
+        let detail = if on_probation { format!("on probation until checkpoint {until}") } else { String::new() };
+        let (outcome, happened) = outcomes(action.kind, on_probation);
+        self.checkpointer.tell(of_action(&action, happened, Some(boundary.clone()), &detail));
         self.cost_before = on_probation.then_some(cost_before);
         self.work_with(assembly);
         self.cut()?;
@@ -101,7 +105,7 @@ impl Coordinator {
         if !on_probation {
             lock(&self.faults).set_probation(Vec::new());
         }
-        self.tell_done(&action, on_probation.then_some(until), boundary, pause);
+        self.tell_done(&action, outcome, &detail, boundary, pause);
         Ok(())
     }
 
@@ -200,26 +204,18 @@ impl Coordinator {
         self.tell_all(|| Command::Treat(treatment.clone()))?;
         for swap in &confirmed.swaps {
             tracing::info!(plugin = swap.plugin, digest = swap.to, "the swap is for good");
-            self.history.note(&Event::of(swap, "confirm", "in_force", Some(boundary.clone()), ""));
+            self.history.note(&of_swap(swap, Deed::Swap, Happened::Confirmed, boundary.clone(), ""));
         }
         Ok(())
     }
 
-    /// Tells whoever asked, and the history.
-    fn tell_done(&self, action: &Action, until: Option<u64>, boundary: Boundary, pause: Duration) {
-        let outcome = match (action.name, until) {
-            ("shadow", _) => Outcome::Shadowing,
-            ("discard", _) => Outcome::Discarded,
-            (_, Some(_)) => Outcome::OnProbation,
-            (_, None) => Outcome::InForce,
-        };
-        let Action { name, plugin, from, to, .. } = action;
-        tracing::info!(plugin, from, to, checkpoint = boundary.checkpoint, ?pause, "{name}: {}", action.message);
-        let detail = until.map(|until| format!("on probation until checkpoint {until}")).unwrap_or_default();
-        self.history.note(&Event::of_action(action, outcome, Some(boundary.clone()), &detail));
+    /// Tells whoever asked.
+    fn tell_done(&self, action: &Action, outcome: Outcome, detail: &str, boundary: Boundary, pause: Duration) {
+        let Action { kind, plugin, from, to, message, .. } = action;
+        tracing::info!(plugin, from, to, checkpoint = boundary.checkpoint, ?pause, "{kind}: {message}");
         if let Some(UnderWay { action: mut done, reply: Some(reply) }) = self.switchboard.end() {
-            if let Some(until) = until {
-                done.message.push_str(&format!("; on probation until checkpoint {until}"));
+            if !detail.is_empty() {
+                done.message = format!("{message}; {detail}");
             }
             // Whoever asked may be gone.
             let _ = reply.send(Ok(done.answer(outcome, Some(boundary))));
@@ -241,7 +237,7 @@ impl Coordinator {
         let message = "the version before has ended the windows that it began".to_owned();
         let current = versions.aggregates[aggregate].digest().to_owned();
         let action = Action {
-            name: "retire",
+            kind: Deed::Retire,
             who: "wasmill".to_owned(),
             plugin: self.assembly.outputs.names[aggregate].clone(),
             from: retiring,
@@ -261,9 +257,20 @@ impl Coordinator {
     }
 }
 
+/// What whoever asked is told, and what the history says.
+fn outcomes(kind: Deed, on_probation: bool) -> (Outcome, Happened) {
+    match kind {
+        Deed::Shadow => (Outcome::Shadowing, Happened::Shadowing),
+        Deed::Discard => (Outcome::Discarded, Happened::Discarded),
+        Deed::Retire => (Outcome::InForce, Happened::Retired),
+        Deed::Swap | Deed::Promote | Deed::Rollback if on_probation => (Outcome::OnProbation, Happened::OnProbation),
+        Deed::Swap | Deed::Promote | Deed::Rollback => (Outcome::InForce, Happened::InForce),
+    }
+}
+
 fn rollback(swap: Swapped, who: &str) -> Action {
     Action {
-        name: "rollback",
+        kind: Deed::Rollback,
         who: who.to_owned(),
         plugin: swap.plugin,
         from: swap.to,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::error::Error;
+use super::history::Entry;
 use wasmill_pipeline::checkpoint::Boundary;
 use wasmill_pipeline::record::Anchor;
 use wasmill_pipeline::shadow::Comparison;
@@ -59,6 +60,9 @@ pub struct Manifest {
     /// Digest of the file at each plugin's path when it was last dealt with, by the plugin's name.
     #[serde(default)]
     pub seen: BTreeMap<String, String>,
+    /// What happened to plugins with it, for the history: whoever made it may not have come to that.
+    #[serde(default)]
+    pub events: Vec<Entry>,
 }
 
 /// A version of an aggregate that runs beside the one in force.
@@ -249,6 +253,7 @@ pub(super) mod tests {
             probation: None,
             held: serde_json::Value::Null,
             seen: BTreeMap::new(),
+            events: Vec::new(),
             files: serde_json::json!([{"name": "part-1.parquet", "ratio": 0.1}]),
             open_files: serde_json::Value::Null,
         }
