@@ -17,6 +17,9 @@ const RESTORES: u64 = 1;
 /// Fails where a law does not hold for the rows.
 pub(super) type Check<'a> = fn(&mut Subject<'a>, &[Row], &Pieces) -> Result<(), Failure>;
 
+/// The groups of the rows of each piece, ascending.
+type GroupsByPiece = Vec<Vec<u32>>;
+
 /// One way to try a law.
 pub(super) struct Trial<'a> {
     pub(super) pieces: Pieces,
@@ -55,7 +58,7 @@ pub(super) fn all<'a>(rows: &[Row], commutative: bool) -> Vec<Trial<'a>> {
     trials
 }
 
-impl<'a> Subject<'a> {
+impl Subject<'_> {
     fn deterministic(&mut self, rows: &[Row], _: &Pieces) -> Result<(), Failure> {
         let groups = self.groups(rows);
         let (mut one, mut other) = (self.updated(rows)?, self.updated(rows)?);
@@ -158,18 +161,19 @@ impl<'a> Subject<'a> {
     }
 
     fn reversed(&mut self, rows: &[Row], _: &Pieces) -> Result<(), Failure> {
-        self.reordered(rows, rows.iter().rev().copied().collect())
+        let order: Vec<Row> = rows.iter().rev().copied().collect();
+        self.reordered(rows, &order)
     }
 
     fn shuffled(&mut self, rows: &[Row], _: &Pieces) -> Result<(), Failure> {
         let mut order = rows.to_vec();
         order.sort_by_key(|row| (row.sample, row.hash(0)));
-        self.reordered(rows, order)
+        self.reordered(rows, &order)
     }
 
-    fn reordered(&mut self, rows: &[Row], order: Vec<Row>) -> Result<(), Failure> {
+    fn reordered(&mut self, rows: &[Row], order: &[Row]) -> Result<(), Failure> {
         let groups = self.groups(rows);
-        let (mut one, mut other) = (self.updated(rows)?, self.updated(&order)?);
+        let (mut one, mut other) = (self.updated(rows)?, self.updated(order)?);
         let (one, other) = (self.outcome(&mut *one, &groups)?, self.outcome(&mut *other, &groups)?);
         self.same(Law::RowOrder, &groups, (&one, "in this order"), (&other, "in another"))
     }
@@ -185,7 +189,7 @@ impl<'a> Subject<'a> {
         rows: &[Row],
         pieces: &Pieces,
         count: u32,
-    ) -> Result<(Box<dyn Aggregate>, Vec<Vec<u32>>), Failure> {
+    ) -> Result<(Box<dyn Aggregate>, GroupsByPiece), Failure> {
         let mut aggregate = self.fresh()?;
         let mut groups = Vec::new();
         for piece in 0..count {
