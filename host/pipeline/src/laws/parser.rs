@@ -141,7 +141,7 @@ impl<'a> Subject<'a> {
     }
 
     fn difference(&self, (one, here): (&Outcome, &str), (other, there): (&Outcome, &str)) -> Option<String> {
-        let rejects = &one.rejects == &other.rejects;
+        let rejects = one.rejects == other.rejects;
         if rejects && one.origins == other.origins && one.columns == other.columns {
             return None;
         }

@@ -76,7 +76,12 @@ fn quoted(text: &str) -> String {
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {
-    let digits: String = bytes.iter().take(MAX_VALUE_BYTES / 2).map(|byte| format!("{byte:02x}")).collect();
+    let digits: String = bytes
+        .iter()
+        .take(MAX_VALUE_BYTES / 2)
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .filter_map(|digit| char::from_digit(digit.into(), 16))
+        .collect();
     format!("0x{digits}{}", if bytes.len() > MAX_VALUE_BYTES / 2 { "…" } else { "" })
 }
 

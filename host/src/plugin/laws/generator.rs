@@ -1,7 +1,7 @@
 //! The laws of a generator: a record is a function of configuration, seed, number and time, whatever else is asked.
 
 use crate::plugin::{Generated, Generator};
-use arrow_array::Array as _;
+use arrow_array::Array;
 use std::ops::Range;
 use wasmill_pipeline::laws::{Broken, Law, MAX_BATCH_ROWS, Tried};
 use wasmill_pipeline::plugin::{Fault, FaultKind};

@@ -144,12 +144,12 @@ fn hostile(config: &str, words: &[&str]) -> Broken {
 #[test]
 fn a_hostile_aggregate_is_refused_with_the_law_it_breaks() {
     for (config, law) in [
-        (r#"{"crime":"fickle"}"#, Law::Determinism),
-        (r#"{"crime":"snapshot short"}"#, Law::Declared),
-        (r#"{"crime":"snapshot trap"}"#, Law::NoFault),
-        (r#"{"crime":"restore refuse"}"#, Law::Restore),
-        (r#"{"crime":"release trap"}"#, Law::NoFault),
-        (r#"{"crime":"merge trap"}"#, Law::NoFault),
+        (r#"{"crime":"fickle","wants":"word"}"#, Law::Finish),
+        (r#"{"crime":"snapshot short","wants":"word"}"#, Law::Declared),
+        (r#"{"crime":"snapshot trap","wants":"word"}"#, Law::NoFault),
+        (r#"{"crime":"restore refuse","wants":"word"}"#, Law::Restore),
+        (r#"{"crime":"release trap","wants":"word"}"#, Law::NoFault),
+        (r#"{"crime":"merge trap","wants":"word"}"#, Law::NoFault),
     ] {
         let broken = hostile(config, &["a", "b", "c"]);
         assert_eq!(broken.law, law, "{config}: {broken}");
@@ -159,7 +159,7 @@ fn a_hostile_aggregate_is_refused_with_the_law_it_breaks() {
 
 #[test]
 fn the_row_that_traps_is_shown() {
-    let broken = hostile("{}", &["a", "b", "!T", "c"]);
+    let broken = hostile(r#"{"wants":"word"}"#, &["a", "b", "!T", "c"]);
     assert_eq!((broken.law, broken.items), (Law::NoFault, 1), "{broken}");
     assert!(broken.input[0].ends_with("word = \"!T\""), "{broken}");
 }

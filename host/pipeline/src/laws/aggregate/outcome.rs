@@ -41,10 +41,10 @@ impl Outcome {
             return Err(Failure::new(Law::Declared, message));
         }
         let finished = aggregate.finish(slots, &context(description, groups))?;
-        let count = finished.origins.as_ref().map_or_else(
-            || finished.columns.first().map_or(slots.len(), |column| column.len()),
-            |origins| origins.len(),
-        );
+        let count = finished
+            .origins
+            .as_ref()
+            .map_or_else(|| finished.columns.first().map_or(slots.len(), Array::len), Vec::len);
         let origins = finished.origins.as_deref();
         check_declared(&description.outputs, &finished.columns, count, origins, slots.len())?;
         let rows = match origins {
