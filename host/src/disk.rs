@@ -24,6 +24,12 @@ pub trait Disk: Debug + Send + Sync {
     /// `AlreadyExists` where something has the name.
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
 
+    /// A file for writing after what it has; a new one where there is none.
+    ///
+    /// # Errors
+    /// What the file system says.
+    fn append(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
+
     /// A file for reading from its beginning.
     ///
     /// # Errors
@@ -140,6 +146,10 @@ impl Disk for RealDisk {
 
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         Ok(Box::new(File::create_new(path)?))
+    }
+
+    fn append(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(OpenOptions::new().create(true).append(true).open(path)?))
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn Read>> {

@@ -8,6 +8,7 @@
 //! recovered-<checkpoint>                    those that were open then have theirs too, since a recovery
 //! segment-<checkpoint>-<generation>-<n>.bin what changed in the state; named by manifests
 //! plugins/<sha256>.wasm                     every component that ever ran here
+//! history.jsonl                             what was done to the plugins, a line each
 //! ```
 //! Whatever has a final name is whole: files are written under a temporary name, fsynced, and published by a hard
 //! link, which fails where the name exists. A manifest names every file it needs, so a crash leaves at most files
@@ -17,6 +18,7 @@
 pub mod decoders;
 mod durable;
 mod error;
+mod history;
 mod local;
 mod lock;
 mod manifest;
@@ -25,6 +27,7 @@ mod plugins;
 mod segment;
 
 pub use error::Error;
+pub use history::{Action, Entry, History, Outcome};
 pub use local::{LocalStore, latest_in};
 pub use manifest::{Beside, BesideRole, FORMAT, Manifest, PartitionState, Probation, SegmentRef, Swapped};
 pub use merge::plan_merge;

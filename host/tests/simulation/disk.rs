@@ -196,6 +196,17 @@ impl Disk for SimDisk {
         Ok(self.writer(path, inode))
     }
 
+    fn append(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        let inode = self.0.operate(What::Name, format_args!("appends to {}", path.display()), |state| {
+            state.trouble_with(What::Name)?;
+            match state.file(path) {
+                Err(error) if error.kind() == ErrorKind::NotFound => state.make(path),
+                found => found,
+            }
+        })?;
+        Ok(self.writer(path, inode))
+    }
+
     fn open(&self, path: &Path) -> io::Result<Box<dyn Read>> {
         Ok(Box::new(Cursor::new(self.read(path)?)))
     }
