@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 
 use crate::admin::control::{MIN_DIGEST_DIGITS, Policy};
 use crate::config::{Overrides, parse_duration};
@@ -71,6 +71,15 @@ pub enum Command {
     /// Exits with 0 when there is no fault any more, with 1 when there is one, and with 2 when the capsule cannot be
     /// replayed: it is damaged, its input was left out (too large, or redacted), or its component is not there.
     Replay(ReplayArgs),
+    /// Show what was done to a pipeline's plugins: swaps, rollbacks, shadows; newest last
+    ///
+    /// Reads the checkpoint folder, whether or not the pipeline runs.
+    History(HistoryArgs),
+    /// Say what made an output file: plugins, offsets, watermark, configuration
+    ///
+    /// Parquet files say it themselves, CSV files have a line in `<output>/_files`. Says where each plugin's component is
+    /// kept. Exits with 2 when nothing is known of the file.
+    Explain(ExplainArgs),
 }
 
 /// What `run` and `check` take in place of the file's values.
@@ -340,6 +349,55 @@ pub struct ReplayArgs {
     pub config: Option<String>,
 }
 
+/// The arguments that name a checkpoint folder.
+#[derive(Args, Clone, Debug, Default)]
+pub struct CheckpointArgs {
+    /// The pipeline file that says where the checkpoint folder is
+    #[arg(short, long, value_name = "FILE", conflicts_with = "checkpoint")]
+    pub config: Option<PathBuf>,
+
+    /// Take variables that the environment does not set from this file of NAME=value lines
+    #[arg(long, value_name = "FILE", requires = "config", conflicts_with = "checkpoint")]
+    pub env_file: Option<PathBuf>,
+
+    /// The checkpoint folder itself
+    #[arg(long, value_name = "PATH")]
+    pub checkpoint: Option<PathBuf>,
+}
+
+/// The arguments of `wasmill history`.
+#[derive(Args, Clone, Debug)]
+#[command(group(ArgGroup::new("folder").required(true).args(["config", "checkpoint"])))]
+pub struct HistoryArgs {
+    /// Where the history is.
+    #[command(flatten)]
+    pub checkpoint: CheckpointArgs,
+
+    /// How many entries, the newest ones; 0 = all
+    #[arg(short, value_name = "N", default_value_t = 20)]
+    pub number: usize,
+
+    /// Print the entries' JSON, one a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The arguments of `wasmill explain`.
+#[derive(Args, Clone, Debug)]
+pub struct ExplainArgs {
+    /// The output file: .parquet or .csv
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+
+    /// Where the plugins are kept, if not where the file says.
+    #[command(flatten)]
+    pub checkpoint: CheckpointArgs,
+
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 impl FileArgs {
     /// What these flags say in place of the file's values.
     pub fn overrides(&self) -> Overrides {
@@ -507,6 +565,18 @@ mod tests {
     }
 
     #[test]
+    fn a_history_is_that_of_a_pipeline_file_or_of_a_folder() {
+        let Ok(Command::History(args)) = parse("wasmill history -c p.toml --env-file .env -n 5") else {
+            panic!("it is a history");
+        };
+        assert_eq!((args.checkpoint.config, args.number), (Some("p.toml".into()), 5));
+        let Ok(Command::History(args)) = parse("wasmill history --checkpoint data/checkpoints --json") else {
+            panic!("it is a history");
+        };
+        assert_eq!((args.checkpoint.checkpoint, args.number, args.json), (Some("data/checkpoints".into()), 20, true));
+    }
+
+    #[test]
     fn what_makes_no_sense_is_refused() {
         for line in [
             "wasmill run",
@@ -527,6 +597,10 @@ mod tests {
             "wasmill shadow pages --key-sample 0.1",
             "wasmill shadow pages p.wasm --tolerance revenue",
             "wasmill rollback",
+            "wasmill history",
+            "wasmill history -c p.toml --checkpoint x",
+            "wasmill history --checkpoint x --env-file .env",
+            "wasmill explain",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

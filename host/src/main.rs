@@ -17,6 +17,8 @@ fn main() -> ExitCode {
         Command::Promote(args) => commands::shadow::promote(&args),
         Command::Discard(args) => commands::shadow::discard(&args),
         Command::Replay(args) => commands::replay::replay(&args),
+        Command::History(args) => commands::history::history(&args),
+        Command::Explain(args) => commands::explain::explain(&args),
     };
     match done {
         Ok(Exit::Done) => ExitCode::SUCCESS,

@@ -34,7 +34,7 @@ fn relative(from: &Path, to: &Path) -> PathBuf {
 }
 
 /// The path without the names that `..` takes back.
-fn tidy(path: &Path) -> PathBuf {
+pub fn tidy(path: &Path) -> PathBuf {
     let mut tidy = PathBuf::new();
     for part in path.components() {
         match part {

@@ -41,8 +41,10 @@ fn file(name: &str, bytes: impl AsRef<[u8]>) -> (TempDir, String) {
 
 #[test]
 fn every_command_has_help_on_standard_output() {
-    for command in ["run", "check", "generate", "status", "swap", "rollback", "shadow", "promote", "discard", "replay"]
-    {
+    for command in [
+        "run", "check", "generate", "status", "swap", "rollback", "shadow", "promote", "discard", "replay", "history",
+        "explain",
+    ] {
         let help = run(&[command, "--help"]).expect(0);
         assert!(help.stdout.contains(&format!("Usage: wasmill {command}")), "{help:?}");
         assert!(run(&["--help"]).expect(0).stdout.contains(command));

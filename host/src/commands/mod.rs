@@ -2,7 +2,9 @@
 
 mod ask;
 pub mod check;
+pub mod explain;
 pub mod generate;
+pub mod history;
 pub mod replay;
 pub mod run;
 pub mod shadow;
@@ -10,11 +12,15 @@ pub mod status;
 pub mod swap;
 
 use crate::assembly;
-use crate::config::{self, DotEnv};
+use crate::cli::CheckpointArgs;
+use crate::config::{self, DotEnv, Loader, Overrides};
 use crate::kafka;
 use anyhow::Context;
 use std::path::{Path, PathBuf};
 use wasmill_pipeline::error::Class;
+
+/// How much of a text is shown: a fault's message, which has at most 512 bytes, even where every second one is escaped.
+const SHOWN_CHARS: usize = 800;
 
 /// How a subcommand ended that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,4 +102,33 @@ fn kafka_settings(source: &config::Source, bootstrap: &str) -> kafka::Settings {
         client_id: "wasmill".to_owned(),
         passthrough: source.kafka.clone(),
     }
+}
+
+/// What came from elsewhere, on one line and without tricks on the terminal.
+fn shown(text: &str) -> String {
+    let mut line: String = text
+        .chars()
+        .take(SHOWN_CHARS)
+        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
+        .collect();
+    if text.chars().nth(SHOWN_CHARS).is_some() {
+        line.push('…');
+    }
+    line
+}
+
+/// The checkpoint folder that these arguments name; `None` where they name none.
+fn checkpoint_folder(args: &CheckpointArgs) -> anyhow::Result<Option<PathBuf>> {
+    let Some(file) = &args.config else { return Ok(args.checkpoint.clone()) };
+    let env = environment(args.env_file.as_deref())?;
+    // Its plugins may be gone: nothing of them runs.
+    let loader = Loader { env: &env, overrides: &Overrides::default(), check_files: false };
+    let config = loader.pipeline(file).map_err(|found| check::refuse(&found))?;
+    Ok(Some(config.checkpoint.path))
+}
+
+/// A time as people and other programs read it.
+fn time(us: i64) -> String {
+    let at = chrono::DateTime::from_timestamp_micros(us);
+    at.map_or_else(|| format!("{us}us"), |at| at.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true))
 }

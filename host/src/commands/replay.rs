@@ -1,6 +1,6 @@
 //! `wasmill replay`: a fault from its capsule, made to happen again outside of the pipeline.
 
-use super::{Exit, classed};
+use super::{Exit, classed, shown};
 use crate::assembly;
 use crate::capsule::{Call, Capsule, Column, Input, LeftOut, Part, Secret, State};
 use crate::cli::ReplayArgs;
@@ -17,9 +17,6 @@ use wasmill_pipeline::plugin::{Aggregate, Fault, FaultKind, Field, Parsed, Parse
 
 /// How many rows of an answer are shown.
 const SHOWN_ROWS: usize = 3;
-
-/// How much of a text is shown: a fault's message, which has at most 512 bytes, even where every second one is escaped.
-const SHOWN_CHARS: usize = 800;
 
 /// The call's slot; it is alone in its instance.
 const SLOT: [u32; 1] = [0];
@@ -233,17 +230,4 @@ fn tell_what_is(capsule: &Capsule, happened: Result<Vec<String>, Fault>, out: &m
 fn is_same(capsule: &Capsule, now: &Fault) -> bool {
     let by_chance = matches!(now.kind, FaultKind::Deadline | FaultKind::Memory);
     now.kind == capsule.fault.kind && (by_chance || capsule.fault.message.open() == Some(now.message.as_str()))
-}
-
-/// What came from elsewhere, on one line and without tricks on the terminal.
-fn shown(text: &str) -> String {
-    let mut line: String = text
-        .chars()
-        .take(SHOWN_CHARS)
-        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
-        .collect();
-    if text.chars().nth(SHOWN_CHARS).is_some() {
-        line.push('…');
-    }
-    line
 }
