@@ -47,11 +47,11 @@ fn nothing(folder: &Path) -> anyhow::Result<()> {
         let error = anyhow!("there is no checkpoint folder; name that of a pipeline that has run path={path}");
         return Err(classed(Class::Config, error));
     }
-    let mut more = String::new();
+    let mut out = std::io::stderr().lock();
+    writeln!(out, "nothing was done to the plugins of this pipeline yet path={path}")?;
     for run in with_history(folder)? {
-        more.push_str(&format!("\nan isolated run has a history: --checkpoint {}", run.display()));
+        writeln!(out, "an isolated run has a history: --checkpoint {}", run.display())?;
     }
-    writeln!(std::io::stderr().lock(), "nothing was done to the plugins of this pipeline yet path={path}{more}")?;
     Ok(())
 }
 
@@ -76,17 +76,12 @@ fn table(entries: &[Entry]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..TITLES.len()).map(width).collect();
     let details = std::iter::once("DETAIL").chain(entries.iter().map(|entry| entry.detail.as_str()));
-    let mut text = String::new();
-    for (row, detail) in rows.iter().zip(details) {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
-            line.push_str(&format!("{cell:width$}  "));
-        }
-        line.push_str(&shown(detail));
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
+    let line = |(row, detail): (&[String; 9], &str)| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}  "));
+        let line = cells.chain([shown(detail)]).collect::<String>();
+        format!("{}\n", line.trim_end())
+    };
+    rows.iter().zip(details).map(line).collect()
 }
 
 fn cells(entry: &Entry) -> [String; 9] {

@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::durable::{self, Created};
 use super::error::Error;
@@ -17,6 +18,9 @@ const DIGITS: usize = 64;
 /// The fewest digits by which a component may be asked for: with 4 billion beginnings two of some thousand components
 /// that ever ran are hardly alike, and a typing mistake hardly names one.
 const FEWEST_DIGITS: usize = 8;
+
+/// Numbers the temporary files of this process.
+static UNIQUE: AtomicU64 = AtomicU64::new(0);
 
 /// The components in a checkpoint folder, `plugins/<digest>.wasm`. Nothing removes them.
 ///
@@ -56,7 +60,9 @@ impl PluginStore {
         // Looked at first: a component is written once and kept at every start.
         let there = disk.length(&path).map_err(Error::io("look for", &path))?.is_some();
         let write = |out: &mut dyn Write| out.write_all(bytes);
-        if there || durable::create(disk, &self.dir, &name, 0, write)? == Created::AlreadyThere {
+        // Threads of this process may keep the same one: each writes a file of its own.
+        let unique = UNIQUE.fetch_add(1, Ordering::Relaxed);
+        if there || durable::create(disk, &self.dir, &name, unique, write)? == Created::AlreadyThere {
             self.read(digest)?;
         }
         durable::sync_folder(disk, &self.dir)?;
@@ -145,9 +151,9 @@ mod tests {
 
     /// No hash, but as long, and another for another text.
     fn digest(bytes: &[u8]) -> String {
-        let mut digest: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        digest.truncate(DIGITS);
-        format!("{digest:0<DIGITS$}")
+        let hex = |half| char::from_digit(u32::from(half), 16).unwrap();
+        let digits = bytes.iter().flat_map(|byte| [hex(byte >> 4), hex(byte & 15)]);
+        digits.chain(std::iter::repeat('0')).take(DIGITS).collect()
     }
 
     fn store(dir: &Path) -> PluginStore {
@@ -223,6 +229,18 @@ mod tests {
         fs::write(store.folder().join(format!(".temporary-0-{}.wasm", digest(b"one"))), "o").unwrap();
         assert_eq!(store.list().unwrap(), Vec::<String>::new());
         store.keep(&digest(b"one"), b"one").unwrap();
-        assert_eq!(fs::read_dir(store.folder()).unwrap().count(), 1, "the leftover has gone");
+        assert_eq!(store.list().unwrap(), [digest(b"one")]);
+    }
+
+    #[test]
+    fn threads_may_keep_the_same_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, bytes) = (store(dir.path()), vec![7; 100_000]);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| store.keep(&digest(&bytes), &bytes).unwrap());
+            }
+        });
+        assert_eq!(store.read(&digest(&bytes)).unwrap(), bytes);
     }
 }

@@ -13,9 +13,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wasmill::checkpointer::{Checkpointer, Identity, WholeCut};
 use wasmill::disk::{Disk, make_durable_folder};
+use wasmill::plugin::digest;
 use wasmill::recovery::{Beginning, recover_files};
 use wasmill::sink::{self, FileNaming, Format, OutputSpec, Roll, Writers};
-use wasmill::store::LocalStore;
+use wasmill::store::{Action, Entry, History, LocalStore, Outcome, PluginStore};
 
 /// How many of a disk's ways to forget are looked at.
 const WAYS: u64 = 40;
@@ -170,4 +171,69 @@ fn a_checkpoint_that_a_full_disk_kept_back_is_made_when_there_is_room() {
     drop(first);
     checkpoint(&mut attempt(&disk), true);
     assert_eq!(visible(&platter).len(), 1);
+}
+
+fn entry(id: &str) -> Entry {
+    Entry {
+        id: id.into(),
+        time_us: 0,
+        who: "file".into(),
+        action: Action::Swap,
+        plugin: "numbers".into(),
+        from: String::new(),
+        to: id.into(),
+        policy: None,
+        boundary: None,
+        outcome: Outcome::InForce,
+        detail: String::new(),
+    }
+}
+
+/// The history and the plugin store of a process.
+fn memory(disk: &SimDisk) -> (History, PluginStore) {
+    let (disk, folder): (Arc<dyn Disk>, _) = (Arc::new(disk.clone()), Path::new(CHECKPOINTS));
+    (History::open(disk.clone(), folder), PluginStore::open(disk, folder, digest))
+}
+
+#[test]
+fn an_entry_of_the_history_and_a_kept_plugin_survive_a_power_loss() {
+    for seed in 0..WAYS {
+        let platter = platter(seed);
+        let disk = process(&platter);
+        drop(store(&disk));
+        let (history, plugins) = memory(&disk);
+        history.append(&entry("1")).unwrap();
+        plugins.keep(&digest(b"one"), b"one").unwrap();
+        disk.die(Death::PowerLoss);
+        let (history, plugins) = memory(&process(&platter));
+        assert_eq!(history.read().unwrap(), [entry("1")], "way {seed}");
+        assert_eq!(plugins.read(&digest(b"one")).unwrap(), b"one", "way {seed}");
+    }
+}
+
+#[test]
+fn a_crash_anywhere_in_an_append_or_a_keep_harms_neither_what_was_there_nor_what_comes() {
+    for (seed, steps) in (0..WAYS).flat_map(|seed| (0..12).map(move |steps| (seed, steps))) {
+        let platter = platter(seed);
+        drop(store(&process(&platter)));
+        let (history, plugins) = memory(&process(&platter));
+        history.append(&entry("1")).unwrap();
+        plugins.keep(&digest(b"one"), b"one").unwrap();
+        let death = if seed % 2 == 0 { Death::Kill } else { Death::PowerLoss };
+        let end = Some((steps, death));
+        let dying = SimDisk::new(&platter, &Arc::new(Turns::new(1)), 0, Random::new(seed), end);
+        let (history, plugins) = memory(&dying);
+        // It may die in the first, in the second, or in neither.
+        let _ = history.append(&entry("2")).map(|()| plugins.keep(&digest(b"two"), b"two"));
+        let (history, plugins) = memory(&process(&platter));
+        let read = history.read().unwrap();
+        assert!(read == [entry("1")] || read == [entry("1"), entry("2")], "way {seed}, step {steps}: {read:?}");
+        history.append_once(&entry("2")).unwrap();
+        plugins.keep(&digest(b"two"), b"two").unwrap();
+        assert_eq!(history.read().unwrap(), [entry("1"), entry("2")], "way {seed}, step {steps}");
+        for bytes in [b"one", b"two"] {
+            assert_eq!(plugins.read(&digest(bytes)).unwrap(), bytes, "way {seed}, step {steps}");
+        }
+        drop(store(&process(&platter)));
+    }
 }

@@ -266,6 +266,23 @@ fn prune_keeps_what_kept_manifests_name_and_what_is_in_the_making() {
 }
 
 #[test]
+fn prune_leaves_plugins_and_the_history_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let plugins = dir.path().join("plugins");
+    std::fs::create_dir(&plugins).unwrap();
+    let kept = [plugins.join("ab.wasm"), dir.path().join("history.jsonl")];
+    for path in &kept {
+        std::fs::write(path, "kept").unwrap();
+    }
+    for checkpoint in 1..4 {
+        publish(&store, checkpoint, &[]);
+    }
+    assert!(store.prune(1).unwrap() > 0);
+    assert!(kept.iter().all(|path| path.exists()));
+}
+
+#[test]
 fn leftovers_of_a_dead_process_are_harmless_and_pruned() {
     let dir = tempfile::tempdir().unwrap();
     publish(&open(dir.path()), 1, &[]);
