@@ -48,6 +48,7 @@ const DOORS: [(&str, &[&str]); 14] = [
             "run.rs",
             "commands/ask.rs",
             "commands/generate.rs",
+            "commands/explain.rs",
             "watch.rs",
             "commands/explain.rs",
         ],
