@@ -6,6 +6,7 @@ use crate::error::Error;
 use crate::exchange::Rows;
 use crate::fault::{Breaker, Cause, FaultRules, PluginFailure, Suspects};
 use crate::key;
+use crate::mutation::{self, Mutation};
 use crate::plan::{AggregatePlan, Bound, Plan};
 use crate::plugin::{Aggregate, Fault, timestamp_type};
 use crate::shadow::{Closed, ClosedGroup};
@@ -272,7 +273,7 @@ impl Shard {
             let around = sessions.around(&other.books.groups, &group.key, group.hash, group.start)?;
             Some(other.books.groups.get(around).start < starts.from_us)
         });
-        starts.contain(group.start) && theirs != Some(true)
+        starts.contain(group.start) && (theirs != Some(true) || mutation::on(Mutation::SessionsDivided))
     }
 
     fn finish(&mut self, slots: &[u32]) -> Result<Closed, Error> {

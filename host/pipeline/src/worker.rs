@@ -421,7 +421,7 @@ impl Worker {
         let keeps_name: Vec<Option<usize>> = heirs.iter().enumerate().map(named).collect();
         for (index, shard) in self.shards.iter().enumerate() {
             let deletes = if keeps_name.contains(&Some(index)) { Vec::new() } else { shard.persisted() };
-            if !deletes.is_empty() {
+            if !deletes.is_empty() && !mutation::on(Mutation::FarewellForgotten) {
                 let version = self.plan.aggregates[index].state_version;
                 self.farewells.push(StateDelta { deletes, ..StateDelta::new(state_name(index), version) });
             }
@@ -459,14 +459,15 @@ impl Worker {
         for (index, of, renamed) in staying {
             let mut shard = old.get_mut(of).and_then(Option::take).ok_or_else(nobody)?;
             shard.move_to(plan.clone(), index);
-            if renamed {
+            if renamed && !mutation::on(Mutation::RenamedForgotten) {
                 shard.touch_all(true);
             }
             new[index] = Some(shard);
         }
         self.shards = new.into_iter().map(|shard| shard.ok_or_else(nobody)).collect::<Result<_, _>>()?;
         for (index, shard) in self.shards.iter_mut().enumerate() {
-            shard.set_counts(counts.get(index).copied().unwrap_or_default());
+            let counts = counts.get(index).filter(|_| !mutation::on(Mutation::CountsForgotten));
+            shard.set_counts(counts.copied().unwrap_or_default());
         }
         if let Some(parser) = parser {
             (self.parser, self.given) = (parser, 0);
