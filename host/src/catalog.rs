@@ -10,10 +10,10 @@ use crate::store::history::{Action, Outcome};
 use crate::store::{Beside, BesideRole, LocalStore, Manifest, PluginStore, Probation, Swapped};
 use anyhow::anyhow;
 use std::sync::Arc;
+use wasmill_pipeline::change;
 use wasmill_pipeline::error::Class;
 use wasmill_pipeline::plugin::AggregateDescription;
 use wasmill_pipeline::shadow::Comparison;
-use wasmill_pipeline::time::NOTHING_SEEN;
 use wasmill_pipeline::version::Role;
 
 /// Who asks for what lies in files when a pipeline starts.
@@ -239,7 +239,6 @@ pub fn start_with_files(
 
 /// An instant that no record before the checkpoint comes to.
 fn instant_after(manifest: &Manifest, at_work: &Assembly) -> i64 {
-    let latest = manifest.partitions.iter().filter_map(|partition| partition.watermark_us).max();
-    let delay = at_work.plan.time.watermark_delay_us;
-    latest.map_or(NOTHING_SEEN, |latest| latest.saturating_add(delay).saturating_add(1))
+    let watermarks = manifest.partitions.iter().filter_map(|partition| partition.watermark_us);
+    change::instant_after(watermarks, at_work.plan.time.watermark_delay_us)
 }

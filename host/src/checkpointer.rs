@@ -184,7 +184,8 @@ impl Checkpointer {
         let mut held = std::mem::take(&mut self.held);
         held.extend(files.finished);
         let over = self.probation.as_ref().is_none_or(|probation| probation.until <= number);
-        let (finished, held) = if over { (held, Vec::new()) } else { (Vec::new(), held) };
+        let all_final = over || mutation::on(Mutation::HeldCommitted);
+        let (finished, held) = if all_final { (held, Vec::new()) } else { (Vec::new(), held) };
         let probation = self.probation.take();
         let (confirmed, probation) = if over { (probation, None) } else { (None, probation) };
         self.probation = probation.map(|probation| Probation { recoveries: 0, ..probation });
@@ -222,6 +223,7 @@ impl Checkpointer {
         self.store.note_committed(number)?;
         failpoint::reach("commit-noted");
         let boundary = self.probation.as_ref().map(|probation| probation.boundary);
+        let boundary = boundary.filter(|_| !mutation::on(Mutation::BoundaryPruned));
         self.store.prune(KEPT_CHECKPOINTS, boundary)?;
         failpoint::reach("pruned");
         let offsets = manifest.partitions.iter().map(|p| (p.partition, p.next_offset)).collect();

@@ -58,12 +58,17 @@ pub fn go_back(
     let boundary = store.checkpoint(probation.boundary)?;
     let none = || serde_json::Value::Array(Vec::new());
     let at = Boundary { checkpoint: manifest.checkpoint + 1, ..boundary.boundary() };
+    let (files, segments) = (
+        if mutation::on(Mutation::HeldKeptOnGoingBack) { manifest.held.clone() } else { none() },
+        if mutation::on(Mutation::StateKeptOnGoingBack) { &manifest.segments } else { &boundary.segments }.clone(),
+    );
     let back = Manifest {
         checkpoint: manifest.checkpoint + 1,
         generation: store.generation(),
         format: store::FORMAT,
-        // These were committed before any checkpoint of the swap was made.
-        files: none(),
+        // Those of the boundary were committed before any checkpoint of the swap was made.
+        files,
+        segments,
         open_files: none(),
         held: none(),
         probation: None,
@@ -107,7 +112,11 @@ pub fn recover_files(
         }
         if manifest.probation.is_some() {
             held = files(manifest, "held files", &manifest.held)?;
-            held.extend(sink::hold(disk, root, &open)?);
+        }
+        if manifest.probation.is_some() && !mutation::on(Mutation::OpenCommittedOnProbation) {
+            if !mutation::on(Mutation::OpenForgottenOnProbation) {
+                held.extend(sink::hold(disk, root, &open)?);
+            }
             open.clear();
         }
         let files = finished.iter().chain(open.iter().map(|open| &open.file));
@@ -118,7 +127,8 @@ pub fn recover_files(
             store.note_recovered(manifest.checkpoint)?;
         }
     }
-    let keep: HashSet<String> = held.iter().map(|file| file.staged.clone()).collect();
+    let kept = held.iter().filter(|_| !mutation::on(Mutation::HeldSwept));
+    let keep: HashSet<String> = kept.map(|file| file.staged.clone()).collect();
     let swept = sink::sweep(disk, root, run, store.generation(), &keep)?;
     Ok(RecoveredFiles { held, swept })
 }

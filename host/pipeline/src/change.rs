@@ -1,9 +1,19 @@
 //! What changes between two cuts: other plugins, with the state that they take up.
 
 use crate::fault::Treatment;
+use crate::mutation::{self, Mutation};
 use crate::plan::Plan;
 use crate::plugin::{Aggregate, Parser};
+use crate::time::NOTHING_SEEN;
 use std::sync::Arc;
+
+/// The instant that no record read so far comes to, given the partitions' watermarks at a cut: windows that begin there
+/// have no row yet. [`NOTHING_SEEN`] where there was none.
+pub fn instant_after(watermarks: impl IntoIterator<Item = i64>, delay_us: i64) -> i64 {
+    let latest = watermarks.into_iter().filter(|&mark| mark != NOTHING_SEEN).max();
+    let delay_us = if mutation::on(Mutation::PinTooEarly) { 0 } else { delay_us };
+    latest.map_or(NOTHING_SEEN, |latest| latest.saturating_add(delay_us).saturating_add(1))
+}
 
 /// What changes in one worker.
 pub struct Change {

@@ -43,11 +43,35 @@ pub enum Mutation {
     ClosedForgotten,
     /// Recovery leaves files that were open at the checkpoint.
     OpenFilesForgotten,
+    /// Windows are divided between two versions at an instant that a row read before may come to.
+    PinTooEarly,
+    /// Groups of a version that is gone stay in checkpoints.
+    FarewellForgotten,
+    /// Groups that go on under another name are not written under it.
+    RenamedForgotten,
+    /// A new version counts from nothing what was done for its aggregate.
+    CountsForgotten,
+    /// Each of two versions gives the sessions that begin in its time, although the other has them too.
+    SessionsDivided,
+    /// Files finished on probation get their final names at once.
+    HeldCommitted,
+    /// The checkpoint before a swap is removed on probation.
+    BoundaryPruned,
+    /// Files that were open on probation get their final names when it is gone on.
+    OpenCommittedOnProbation,
+    /// Files that were open on probation are forgotten when it is gone on.
+    OpenForgottenOnProbation,
+    /// Files that are held are swept away.
+    HeldSwept,
+    /// Files that were held get their final names when the swap is taken back.
+    HeldKeptOnGoingBack,
+    /// The state of the version that is taken back is kept.
+    StateKeptOnGoingBack,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 31] = [
         Self::NextOffsetTooHigh,
         Self::LateByTheFastest,
         Self::CloseWhileCutting,
@@ -67,6 +91,18 @@ impl Mutation {
         Self::WatermarkTooHigh,
         Self::ClosedForgotten,
         Self::OpenFilesForgotten,
+        Self::PinTooEarly,
+        Self::FarewellForgotten,
+        Self::RenamedForgotten,
+        Self::CountsForgotten,
+        Self::SessionsDivided,
+        Self::HeldCommitted,
+        Self::BoundaryPruned,
+        Self::OpenCommittedOnProbation,
+        Self::OpenForgottenOnProbation,
+        Self::HeldSwept,
+        Self::HeldKeptOnGoingBack,
+        Self::StateKeptOnGoingBack,
     ];
 }
 

@@ -6,6 +6,7 @@ use crate::error::Error;
 use crate::exchange::Rows;
 use crate::fault::{Breaker, Cause, FaultRules, PluginFailure, Suspects};
 use crate::key;
+use crate::mutation::{self, Mutation};
 use crate::plan::{AggregatePlan, Bound, Plan};
 use crate::plugin::{Aggregate, Fault, timestamp_type};
 use crate::shadow::{Closed, ClosedGroup};
@@ -36,10 +37,17 @@ pub struct Shard {
     given: u64,
     rules: FaultRules,
     breaker: Breaker,
-    /// Where the aggregate is out of service: how many groups its state has.
-    resting: Option<usize>,
+    /// Where the aggregate is out of service: its state, as the checkpoint has it.
+    resting: Option<Vec<Resting>>,
     /// Whether somebody compares what it closes.
     observed: bool,
+}
+
+/// Groups of an aggregate out of service.
+struct Resting {
+    state_version: u32,
+    entries: Vec<GroupEntry>,
+    states: BinaryArray,
 }
 
 /// What a shard did since its worker started.
@@ -66,22 +74,29 @@ enum Open {
     Sessions(Sessions),
 }
 
-impl Shard {
-    /// An empty shard of the plan's aggregate number `aggregate`.
-    pub fn new(plan: Arc<Plan>, aggregate: usize, plugin: Box<dyn Aggregate>) -> Self {
-        let AggregatePlan { spec, starts, .. } = &plan.aggregates[aggregate];
-        let (lateness, starts) = (spec.allowed_lateness_us, *starts);
-        let observed = is_observed(&plan, aggregate);
-        let open = match (Grid::of(&spec.window), spec.window) {
+impl Books {
+    /// Of nothing yet.
+    fn new(plan: &AggregatePlan) -> Self {
+        let (lateness, starts) = (plan.spec.allowed_lateness_us, plan.starts);
+        let open = match (Grid::of(&plan.spec.window), plan.spec.window) {
             (Some(grid), _) => Open::Windowed(Windowed::new(grid, lateness, starts)),
             (None, Window::Session { gap_us }) => Open::Sessions(Sessions::new(gap_us, lateness)),
             (None, _) => unreachable!("only sessions have no grid"),
         };
+        Self { groups: Groups::default(), open }
+    }
+}
+
+impl Shard {
+    /// An empty shard of the plan's aggregate number `aggregate`.
+    pub fn new(plan: Arc<Plan>, aggregate: usize, plugin: Box<dyn Aggregate>) -> Self {
+        let observed = is_observed(&plan, aggregate);
+        let books = Books::new(&plan.aggregates[aggregate]);
         Self {
             plan,
             aggregate,
             plugin,
-            books: Books { groups: Groups::default(), open },
+            books,
             slots: Vec::new(),
             counts: ShardCounts::default(),
             given: 0,
@@ -101,9 +116,18 @@ impl Shard {
         (self.plan, self.aggregate) = (plan, aggregate);
     }
 
-    /// The groups that the last cut, which has just been made, has of it.
-    pub(crate) fn ids(&self) -> Vec<GroupId> {
-        self.books.groups.ids()
+    /// The groups that the last cut has of it.
+    pub(crate) fn persisted(&self) -> Vec<GroupId> {
+        let resting = self.resting.iter().flatten().flat_map(|resting| &resting.entries);
+        resting.map(|entry| entry.id.clone()).chain(self.books.groups.persisted()).collect()
+    }
+
+    /// Forgets all groups; their end is what changed since the last cut.
+    pub(crate) fn forget(&mut self) -> StateDelta {
+        let plan = &self.plan.aggregates[self.aggregate];
+        let deletes = self.persisted();
+        self.books = Books::new(plan);
+        StateDelta { deletes, ..StateDelta::new(plan.state_name(), plan.state_version) }
     }
 
     /// Notes everything as changed; `renamed` = as if no cut had ever seen it.
@@ -116,9 +140,16 @@ impl Shard {
     /// # Errors
     /// The fault of either plugin.
     pub(crate) fn inherit(&mut self, from: &mut Self) -> Result<(), Error> {
+        let role = self.plan.aggregates[self.aggregate].role;
+        for Resting { state_version, entries, states } in from.resting.iter().flatten() {
+            let mine = |entry: &GroupEntry| role.takes(key::hash(&entry.id.key));
+            let numbers: Vec<u32> = (0..).zip(entries).filter(|(_, entry)| mine(entry)).map(|(i, _)| i).collect();
+            let entries: Vec<GroupEntry> = entries.iter().filter(|entry| mine(entry)).cloned().collect();
+            let states = arrow_select::take::take(states, &UInt32Array::from(numbers), None)?;
+            self.restore(*state_version, &entries, arrow_array::cast::AsArray::as_binary::<i32>(&states))?;
+        }
         let slots = from.books.groups.slots();
         let version = from.plan.aggregates[from.aggregate].state_version;
-        let role = self.plan.aggregates[self.aggregate].role;
         for slots in slots.chunks(SLOTS_PER_CALL) {
             let mine: Vec<u32> =
                 slots.iter().copied().filter(|&slot| role.takes(from.books.groups.get(slot).hash)).collect();
@@ -147,7 +178,7 @@ impl Shard {
     /// Takes the aggregate out of service before it has any state: the plugin is not called, and what would be
     /// restored stays as the checkpoint has it.
     pub fn take_out_of_service(&mut self) {
-        self.resting.get_or_insert(0);
+        self.resting.get_or_insert_default();
     }
 
     /// Adds rows that are not too late. Where they come with their records, those on which the plugin fails are set
@@ -242,7 +273,7 @@ impl Shard {
             let around = sessions.around(&other.books.groups, &group.key, group.hash, group.start)?;
             Some(other.books.groups.get(around).start < starts.from_us)
         });
-        starts.contain(group.start) && theirs != Some(true)
+        starts.contain(group.start) && (theirs != Some(true) || mutation::on(Mutation::SessionsDivided))
     }
 
     fn finish(&mut self, slots: &[u32]) -> Result<Closed, Error> {
@@ -299,8 +330,9 @@ impl Shard {
     /// The plugin's fault; the shard is of no use afterwards.
     pub fn cut(&mut self) -> Result<StateDelta, Error> {
         self.breaker.reset();
-        let (deletes, puts, slots) = self.books.groups.take_changes();
-        let states = concat(&self.snapshot(&slots)?)?;
+        // First what may fail: what changed is still known then.
+        let states = concat(&self.snapshot(&self.books.groups.changed())?)?;
+        let (deletes, puts) = self.books.groups.take_changes();
         let plan = &self.plan.aggregates[self.aggregate];
         Ok(StateDelta { aggregate: plan.state_name(), state_version: plan.state_version, deletes, puts, states })
     }
@@ -316,17 +348,21 @@ impl Shard {
     /// # Errors
     /// The plugin's fault, where it cannot read the states.
     pub fn restore(&mut self, state_version: u32, entries: &[GroupEntry], states: &BinaryArray) -> Result<(), Error> {
-        if let Some(groups) = &mut self.resting {
-            *groups += entries.len();
+        if let Some(resting) = &mut self.resting {
+            resting.push(Resting { state_version, entries: entries.to_vec(), states: states.clone() });
             return Ok(());
         }
-        for from in (0..entries.len()).step_by(SLOTS_PER_CALL) {
-            let count = SLOTS_PER_CALL.min(entries.len() - from);
-            let slots: Vec<u32> = entries[from..from + count].iter().map(|entry| self.adopt(entry)).collect();
-            let restored = self.plugin.restore(&slots, state_version, &states.slice(from, count));
+        let slots = self.adopt_all(entries);
+        for (slots, from) in slots.chunks(SLOTS_PER_CALL).zip((0..).step_by(SLOTS_PER_CALL)) {
+            let restored = self.plugin.restore(slots, state_version, &states.slice(from, slots.len()));
             restored.map_err(self.failure_in("restore"))?;
         }
         Ok(())
+    }
+
+    /// Takes in groups as a checkpoint has them, and gives their slots, of which the plugin knows nothing yet.
+    pub(crate) fn adopt_all(&mut self, entries: &[GroupEntry]) -> Vec<u32> {
+        entries.iter().map(|entry| self.adopt(entry)).collect()
     }
 
     fn adopt(&mut self, entry: &GroupEntry) -> u32 {
@@ -341,13 +377,17 @@ impl Shard {
 
     /// How many windows and sessions of keys are open.
     pub fn open_groups(&self) -> usize {
-        self.resting.unwrap_or_else(|| self.books.groups.len())
+        self.resting_groups().unwrap_or_else(|| self.books.groups.len())
     }
 
     /// How many of them it answers for.
     pub fn own_groups(&self) -> usize {
         let groups = self.books.groups.slots();
-        self.resting.unwrap_or_else(|| groups.into_iter().filter(|&slot| self.answers_for(slot, None)).count())
+        self.resting_groups().unwrap_or_else(|| groups.into_iter().filter(|&slot| self.answers_for(slot, None)).count())
+    }
+
+    fn resting_groups(&self) -> Option<usize> {
+        Some(self.resting.as_ref()?.iter().map(|resting| resting.entries.len()).sum())
     }
 
     /// What its open state takes in memory: the host's part, and all of the plugin's memory.

@@ -1,5 +1,9 @@
 //! Native plugins and the batch oracle: what a pipeline must give, computed in the plainest way from all records.
 
+mod versions;
+
+pub use self::versions::{Call, Tagged, Version, untagged};
+
 use crate::dead_letter::Reason;
 use crate::plugin::{
     Aggregate, AggregateDescription, DataType, Encoding, Fault, FaultKind, Field, Finished, NOBODY, Parsed, Parser,
@@ -374,6 +378,18 @@ pub fn expected_but_for(
         expected.rows.push(aggregate_all(&counted, aggregate).0);
     }
     expected
+}
+
+/// An aggregate's rows where all before these offsets, by partition, count for nothing.
+pub fn expected_rows_from(
+    topic: &[Vec<(TestRecord, i64)>],
+    time: &TimeSpec,
+    aggregate: &AggregateSpec,
+    from: &BTreeMap<i32, i64>,
+) -> Vec<Row> {
+    let (_, mut judged) = judge(topic, time);
+    judged.retain(|row| from.get(&row.origin.0).is_none_or(|&from| row.origin.1 >= from));
+    aggregate_all(&judged, aggregate).0
 }
 
 /// The rows of a topic with their watermarks, and what becomes of its records.

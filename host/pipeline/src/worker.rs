@@ -8,7 +8,7 @@ use crate::exchange::{Message, Rows};
 use crate::fault::{FaultReport, Service, Treatment};
 use crate::lane::{Lane, LaneCounts, LaneOutput};
 use crate::mutation::{self, Mutation};
-use crate::plan::Plan;
+use crate::plan::{AggregatePlan, Plan};
 use crate::plugin::{Aggregate, Parser};
 use crate::record::RawBatch;
 use crate::shadow::{Closed, Comparison, Pair};
@@ -141,7 +141,12 @@ impl Worker {
             };
             let (entries, states) = share_of(delta, self.number, self.plan.workers)
                 .map_err(|error| Error::Corrupt(format!("states aggregate={}: {error}", delta.aggregate)))?;
-            self.shards[index].restore(delta.state_version, &entries, &states)?;
+            if self.has_failed(index) {
+                self.shards[index].adopt_all(&entries);
+                continue;
+            }
+            let restored = self.shards[index].restore(delta.state_version, &entries, &states);
+            self.unless_shadow(index, restored)?;
         }
         Ok(())
     }
@@ -397,14 +402,26 @@ impl Worker {
         let Change { plan, parser, shards: heirs, treatment } = change;
         let state_name = |index: usize| self.plan.aggregates[index].state_name();
         let counts: Vec<ShardCounts> = (0..self.plan.in_force()).map(|index| self.counts_of(index)).collect();
+        // Of which aggregates the shadow stays.
+        let shadow_stays = |(index, heir): (usize, &Heir)| match heir {
+            Heir::Same(from) if self.plan.aggregates[*from].role.is_shadow() => {
+                let to = &plan.aggregates[index];
+                to.role.is_shadow().then_some(Ok(to.of)).or_else(|| self.has_failed(*from).then_some(Err(to.of)))
+            }
+            _ => None,
+        };
+        let staying_shadows: Result<Vec<usize>, usize> = heirs.iter().enumerate().filter_map(shadow_stays).collect();
+        let staying_shadows = staying_shadows.map_err(|of| {
+            Error::Bug(format!("a shadow that failed is to be in force aggregate={}", plan.aggregates[of].spec.name))
+        })?;
         // Whose state goes on under its name.
         let named = |(index, heir): (usize, &Heir)| {
             heir.of().filter(|&of| state_name(of) == plan.aggregates[index].state_name())
         };
         let keeps_name: Vec<Option<usize>> = heirs.iter().enumerate().map(named).collect();
         for (index, shard) in self.shards.iter().enumerate() {
-            let deletes = if keeps_name.contains(&Some(index)) { Vec::new() } else { shard.ids() };
-            if !deletes.is_empty() {
+            let deletes = if keeps_name.contains(&Some(index)) { Vec::new() } else { shard.persisted() };
+            if !deletes.is_empty() && !mutation::on(Mutation::FarewellForgotten) {
                 let version = self.plan.aggregates[index].state_version;
                 self.farewells.push(StateDelta { deletes, ..StateDelta::new(state_name(index), version) });
             }
@@ -413,6 +430,7 @@ impl Worker {
         let mut new: Vec<Option<Shard>> = heirs.iter().map(|_| None).collect();
         let nobody = || Error::Bug("a version inherits from a place where nobody is".into());
         let mut staying = Vec::new();
+        let mut failed = Vec::new();
         for (index, heir) in heirs.into_iter().enumerate() {
             let renamed = keeps_name[index].is_none();
             let shard = match heir {
@@ -423,8 +441,15 @@ impl Worker {
                 Heir::Empty(plugin) => Shard::new(plan.clone(), index, plugin),
                 Heir::Migrated(of, plugin) => {
                     let mut shard = Shard::new(plan.clone(), index, plugin);
-                    shard.inherit(old.get_mut(of).and_then(Option::as_mut).ok_or_else(nobody)?)?;
+                    let inherited = shard.inherit(old.get_mut(of).and_then(Option::as_mut).ok_or_else(nobody)?);
                     shard.touch_all(renamed);
+                    let AggregatePlan { role, of, .. } = plan.aggregates[index];
+                    match inherited {
+                        Err(Error::Plugin(failure)) if role.is_shadow() && failure.aggregate == Some(index) => {
+                            failed.push((of, failure.to_string()));
+                        }
+                        inherited => inherited?,
+                    }
                     shard
                 }
             };
@@ -434,14 +459,15 @@ impl Worker {
         for (index, of, renamed) in staying {
             let mut shard = old.get_mut(of).and_then(Option::take).ok_or_else(nobody)?;
             shard.move_to(plan.clone(), index);
-            if renamed {
+            if renamed && !mutation::on(Mutation::RenamedForgotten) {
                 shard.touch_all(true);
             }
             new[index] = Some(shard);
         }
         self.shards = new.into_iter().map(|shard| shard.ok_or_else(nobody)).collect::<Result<_, _>>()?;
         for (index, shard) in self.shards.iter_mut().enumerate() {
-            shard.set_counts(counts.get(index).copied().unwrap_or_default());
+            let counts = counts.get(index).filter(|_| !mutation::on(Mutation::CountsForgotten));
+            shard.set_counts(counts.copied().unwrap_or_default());
         }
         if let Some(parser) = parser {
             (self.parser, self.given) = (parser, 0);
@@ -450,7 +476,10 @@ impl Worker {
             lane.follow(plan.clone());
         }
         self.counts.resize(plan.aggregates.len());
-        self.comparisons.retain(|&of, _| plan.shadow(of).is_some());
+        self.comparisons.retain(|of, _| staying_shadows.contains(of));
+        for (of, why) in failed {
+            self.give_up_shadow(of, &why);
+        }
         self.plan = plan;
         self.treat(treatment);
         Ok(())
@@ -472,11 +501,9 @@ impl Worker {
         let partitions = partitions.collect();
         let mut deltas = std::mem::take(&mut self.farewells);
         for index in 0..self.shards.len() {
-            if self.has_failed(index) {
-                continue;
-            }
-            let delta = self.shards[index].cut().map(Some);
-            deltas.extend(self.unless_shadow(index, delta)?);
+            let delta = if self.has_failed(index) { Ok(None) } else { self.shards[index].cut().map(Some) };
+            // Nobody asks for what a shadow that failed knew.
+            deltas.push(self.unless_shadow(index, delta)?.unwrap_or_else(|| self.shards[index].forget()));
         }
         let counts: Vec<ShardCounts> = (0..self.plan.in_force()).map(|index| self.counts_of(index)).collect();
         Ok(Cut {

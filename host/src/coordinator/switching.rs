@@ -12,8 +12,8 @@ use crate::switch::{Action, GoBack, Order, Origin, Pin, Prepared, UnderWay, refu
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use wasmill_pipeline::change::instant_after;
 use wasmill_pipeline::error::Class;
-use wasmill_pipeline::time::NOTHING_SEEN;
 
 /// Below so many rows a version's cost says nothing.
 const FEWEST_ROWS: u64 = 1_000;
@@ -147,8 +147,7 @@ impl Coordinator {
     fn instant_after(&self, parts: &Parts) -> i64 {
         let delay = self.assembly.plan.time.watermark_delay_us;
         let partitions = parts.cuts.iter().flat_map(|cut| &cut.partitions);
-        let seen = partitions.map(|partition| partition.watermark_us).filter(|&mark| mark != NOTHING_SEEN);
-        seen.max().map_or(NOTHING_SEEN, |latest| latest.saturating_add(delay).saturating_add(1))
+        instant_after(partitions.map(|partition| partition.watermark_us), delay)
     }
 
     /// What a plugin has cost in all workers since it was put in; `None` = the parser.

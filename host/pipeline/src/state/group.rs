@@ -147,10 +147,16 @@ impl Groups {
         GroupEntry { id: GroupId { key: group.key.to_vec(), start_us: group.start }, last_us: group.last }
     }
 
-    /// What the last cut has of them, if nothing changed since then.
-    pub(crate) fn ids(&self) -> Vec<GroupId> {
-        let open = self.slots.iter().filter(|group| group.live);
-        open.map(|group| GroupId { key: group.key.to_vec(), start_us: group.start }).collect()
+    /// What the last cut has of them, whatever happened since then.
+    pub(crate) fn persisted(&self) -> Vec<GroupId> {
+        let open = self.slots.iter().filter(|group| group.persisted);
+        let open = open.map(|group| GroupId { key: group.key.to_vec(), start_us: group.persisted_start });
+        open.chain(self.gone.iter().cloned()).collect()
+    }
+
+    /// The slots of open groups that changed since the last cut, as the next one has them.
+    pub(crate) fn changed(&self) -> Vec<u32> {
+        self.changed.iter().copied().filter(|&slot| self.get(slot).live).collect()
     }
 
     /// Notes all groups as changed. `renamed` = as if no cut had ever seen them.
@@ -163,17 +169,17 @@ impl Groups {
         }
     }
 
-    /// Everything that changed since the last call: groups gone, and groups to put with their slots. Afterwards all
-    /// is as the cut has it.
-    pub(crate) fn take_changes(&mut self) -> (Vec<GroupId>, Vec<GroupEntry>, Vec<u32>) {
+    /// Everything that changed since the last call: groups gone, and groups to put, those of [`changed`](Self::changed)
+    /// in their order. Afterwards all is as the cut has it.
+    pub(crate) fn take_changes(&mut self) -> (Vec<GroupId>, Vec<GroupEntry>) {
         self.key_bytes -= self.gone.iter().map(|id| heap_bytes(id.key.len())).sum::<usize>();
-        let mut slots = std::mem::take(&mut self.changed);
+        let slots = std::mem::take(&mut self.changed);
         let mut puts = Vec::with_capacity(slots.len());
-        slots.retain(|&slot| {
+        for slot in slots {
             let group = &mut self.slots[slot as usize];
             group.changed = false;
             if !group.live {
-                return false;
+                continue;
             }
             let moved = group.take_persisted().filter(|&start_us| start_us != group.start);
             if let Some(start_us) = moved
@@ -183,9 +189,8 @@ impl Groups {
             }
             (group.persisted_start, group.persisted) = (group.start, true);
             puts.push(self.entry(slot));
-            true
-        });
-        (std::mem::take(&mut self.gone), puts, slots)
+        }
+        (std::mem::take(&mut self.gone), puts)
     }
 }
 
@@ -234,7 +239,7 @@ mod tests {
         groups.take_changes();
         groups.get_mut(slot).start = 40;
         groups.touch(slot);
-        let (gone, puts, _) = groups.take_changes();
+        let (gone, puts) = groups.take_changes();
         assert_eq!((gone[0].start_us, puts[0].id.start_us), (50, 40));
         groups.close(slot);
         assert_eq!(groups.take_changes().0[0].start_us, 40);
