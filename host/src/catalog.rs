@@ -151,7 +151,11 @@ pub fn start_with_files(
     };
     let all = (0..).zip(&files.versions.aggregates).map(|(of, file)| (Some(of), file));
     let changed: Vec<_> = std::iter::once((None, &files.versions.parser)).chain(all).filter_map(changed).collect();
-    if changed.is_empty() || manifest.probation.is_some() {
+    if changed.is_empty() {
+        return Ok((at_work.clone(), manifest));
+    }
+    if manifest.probation.is_some() {
+        tracing::warn!("plugin files have changed; they wait for the next start, as a swap is on probation");
         return Ok((at_work.clone(), manifest));
     }
     let mut versions = at_work.versions.clone();

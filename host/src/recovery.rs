@@ -22,15 +22,20 @@ use wasmill_pipeline::state::delta::StateDelta;
 use wasmill_pipeline::time::NOTHING_SEEN;
 use wasmill_pipeline::time::watermark::Watermarks;
 
-/// Takes the last checkpoint over from whichever process made it.
+/// Takes the last checkpoint over from whichever process made it. `new_process` = it is the first time that this one does.
 ///
 /// # Errors
 /// See [`LocalStore::check_owner`] and [`LocalStore::take_over`].
-pub fn take_over(store: &LocalStore, pipeline: &str, fingerprint: &str) -> Result<Option<Manifest>, store::Error> {
+pub fn take_over(
+    store: &LocalStore,
+    pipeline: &str,
+    fingerprint: &str,
+    new_process: bool,
+) -> Result<Option<Manifest>, store::Error> {
     if let Some(manifest) = store.latest()? {
         store.check_owner(&manifest, pipeline, fingerprint)?;
     }
-    store.take_over()
+    store.take_over(new_process)
 }
 
 /// How often processes may begin again on probation without a checkpoint in between: then the new version is to blame,
@@ -40,7 +45,7 @@ const MOST_RECOVERIES: u32 = 3;
 /// Why the checkpoint that was taken over is not to be gone on from, but the one before its swap.
 pub fn must_go_back(manifest: &Manifest) -> Option<String> {
     let recoveries = manifest.probation.as_ref()?.recoveries;
-    let why = || format!("{recoveries} attempts in a row ended on probation before they had made a checkpoint");
+    let why = || format!("{recoveries} processes in a row ended on probation before they had made a checkpoint");
     (recoveries > MOST_RECOVERIES).then(why)
 }
 

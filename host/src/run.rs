@@ -237,7 +237,8 @@ impl Attempt<'_> {
             let gone = anyhow!("the checkpoint that this process made is gone checkpoint={made} path={path}");
             return Err(Failure::new(Class::Corrupt, gone));
         }
-        let manifest = take_over(&store, &self.options.pipeline, &self.files.fingerprint())?;
+        let new_process = lock(&self.view.in_force).is_none();
+        let manifest = take_over(&store, &self.options.pipeline, &self.files.fingerprint(), new_process)?;
         self.view.history.open(History::open(self.disk.clone(), &self.options.checkpoint_path));
         if let Some(manifest) = &manifest {
             self.view.history.recover(&manifest.events);
@@ -306,7 +307,9 @@ impl Attempt<'_> {
             self.view.history.note(&of_action(&action, Happened::Failed, None, why));
         }
         let message = if done { "it is in force; the attempt that put it in has ended since" } else { why };
-        refuse(reply.as_ref(), RefusalKind::Failed, message.to_owned());
+        // Where it was not the new version's doing, it may be asked for again.
+        let kind = if self.go_back.is_some() { RefusalKind::Failed } else { RefusalKind::Conflict };
+        refuse(reply.as_ref(), kind, message.to_owned());
     }
 
     /// The versions at work: those that the checkpoint names, or those of the files where there is no checkpoint yet.

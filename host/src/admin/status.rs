@@ -186,7 +186,7 @@ pub struct Plugin {
     pub digest: String,
     /// Where it was loaded from.
     pub path: String,
-    /// The checkpoint after which it is in force; `None` = since the first one.
+    /// The checkpoint after which it is in force, while it is on probation.
     pub since_checkpoint: Option<u64>,
     /// The checkpoint with which its probation ends, while it is on probation.
     pub probation_until: Option<u64>,

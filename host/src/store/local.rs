@@ -90,11 +90,12 @@ impl LocalStore {
     /// Publishes the newest checkpoint once more, as the next one and this process's: from then on no process before it
     /// can publish any, not even one that looked at the generations before this one came, and not where locks do not
     /// work. Gives the checkpoint to recover from, without the files that were recovered already; `None` before the first.
+    /// `new_process` = it is the first time that this process does so.
     ///
     /// # Errors
     /// As [`latest`](Self::latest) and [`publish`](Self::publish); [`Error::Corrupt`] also where a segment is missing or
     /// cut short. Nothing is published then.
-    pub fn take_over(&self) -> Result<Option<Manifest>, Error> {
+    pub fn take_over(&self, new_process: bool) -> Result<Option<Manifest>, Error> {
         loop {
             let Some(mut manifest) = self.latest()? else { return Ok(None) };
             for segment in &manifest.segments {
@@ -116,7 +117,7 @@ impl LocalStore {
             if let Some(probation) = &mut manifest.probation {
                 // This one took nothing in.
                 probation.until += 1;
-                probation.recoveries += 1;
+                probation.recoveries += u32::from(new_process);
             }
             match self.publish(&manifest) {
                 Ok(()) => return Ok(Some(manifest)),

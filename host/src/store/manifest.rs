@@ -117,7 +117,7 @@ pub struct Probation {
     pub boundary: u64,
     /// The checkpoint with which the swap is for good.
     pub until: u64,
-    /// How often a process has begun again since a checkpoint was made.
+    /// How many processes have begun again since a checkpoint was made.
     pub recoveries: u32,
 }
 

@@ -41,7 +41,7 @@ fn store(disk: &SimDisk) -> LocalStore {
 /// An attempt's checkpoints and files, from the last checkpoint on.
 fn attempt(disk: &SimDisk) -> (Checkpointer, Writers) {
     let store = store(disk);
-    let manifest = store.take_over().unwrap();
+    let manifest = store.take_over(true).unwrap();
     recover_files(disk, Path::new(OUTPUT), "run", &store, manifest.as_ref()).unwrap();
     let numbers = RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from(vec![1])) as ArrayRef)]).unwrap();
     let spec = OutputSpec {

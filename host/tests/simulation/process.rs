@@ -167,7 +167,7 @@ impl<'w> Process<'w> {
         let (root, world) = (Path::new(OUTPUT), self.world);
         let store = LocalStore::open(disk.clone(), Path::new(CHECKPOINTS), &mut |_| ControlFlow::Break(()))?;
         let identity = world.identity();
-        let manifest = take_over(&store, &identity.pipeline, &identity.fingerprint)?;
+        let manifest = take_over(&store, &identity.pipeline, &identity.fingerprint, true)?;
         let recovered = recover_files(disk.as_ref(), root, RUN, &store, manifest.as_ref())?;
         let mut beginning = Beginning::of(manifest, recovered.held);
         for (partition, &there) in (0..).zip(&world.now().there) {

@@ -59,15 +59,15 @@ fn a_checkpoint_that_was_taken_over_is_the_next_without_the_files_that_have_thei
     let dir = tempfile::tempdir().unwrap();
     let none = serde_json::json!([]);
     let store = open(dir.path());
-    assert_eq!(store.take_over().unwrap(), None);
+    assert_eq!(store.take_over(true).unwrap(), None);
     store.publish(&with_files(1, 1)).unwrap();
-    assert_eq!(store.take_over().unwrap().unwrap(), with_files(2, 1));
+    assert_eq!(store.take_over(true).unwrap().unwrap(), with_files(2, 1));
     store.note_committed(2).unwrap();
-    assert_eq!(store.take_over().unwrap().unwrap(), Manifest { files: none.clone(), ..with_files(3, 1) });
+    assert_eq!(store.take_over(true).unwrap().unwrap(), Manifest { files: none.clone(), ..with_files(3, 1) });
     store.note_recovered(3).unwrap();
     store.note_recovered(3).unwrap();
     let nothing_left = Manifest { files: none.clone(), open_files: none, ..with_files(4, 1) };
-    assert_eq!(store.take_over().unwrap().unwrap(), nothing_left);
+    assert_eq!(store.take_over(true).unwrap().unwrap(), nothing_left);
     assert_eq!(store.latest().unwrap().unwrap(), nothing_left);
 }
 
@@ -79,7 +79,7 @@ fn a_process_that_was_taken_over_cannot_publish() {
     // As where locks do not work.
     fs::remove_file(dir.path().join("LOCK")).unwrap();
     let second = open(dir.path());
-    assert_eq!(second.take_over().unwrap().unwrap().checkpoint, 2);
+    assert_eq!(second.take_over(true).unwrap().unwrap().checkpoint, 2);
     fs::remove_file(dir.path().join("generation-2")).unwrap();
     assert_eq!(first.publish(&manifest(2, 1)).unwrap_err().class(), Class::Fenced, "it looked before the second came");
 }
