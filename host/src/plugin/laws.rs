@@ -8,7 +8,7 @@ use wasmill_pipeline::plugin::{Fault, FaultKind};
 use wasmill_pipeline::record::RawBatch;
 
 /// Tries an aggregate with this configuration on rows of the stream, and on states of the version in force (each with
-/// its version) that it is to go on from. See [`laws::aggregate`].
+/// its version) that it is to go on from. See [`laws::aggregate()`].
 ///
 /// # Errors
 /// The first law that does not hold.
@@ -22,7 +22,7 @@ pub fn aggregate_laws(
     laws::aggregate(&mut make, samples, states)
 }
 
-/// Tries a parser with this configuration on records of `topic`, making the `wanted` columns. See [`laws::parser`].
+/// Tries a parser with this configuration on records of `topic`, making the `wanted` columns. See [`laws::parser()`].
 ///
 /// # Errors
 /// The first law that does not hold.

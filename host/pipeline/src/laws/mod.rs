@@ -1,6 +1,6 @@
 //! Whether a plugin keeps the laws of its contract, tried on batches of the stream before it is let in.
 //!
-//! [`aggregate`] and [`parser`] run a plugin behind its port on a few batches in two ways that must come to the same,
+//! [`aggregate()`] and [`parser()`] run a plugin behind its port on a few batches in two ways that must come to the same,
 //! law by law, the plainest first. The first law that does not hold is answered with the smallest input found that
 //! shows it: rows are taken away for as long as what is left still breaks the law. All of it is a function of the
 //! arguments, and bounded in calls and rows rather than in time.

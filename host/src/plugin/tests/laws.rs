@@ -60,7 +60,7 @@ fn samples(description: &AggregateDescription, key: &str) -> Vec<Sample> {
             allowed_lateness_us: 0,
         }],
     };
-    let plan = Plan::new(&spec, "clicks", &described, &[description.clone()], 1).unwrap();
+    let plan = Plan::new(&spec, "clicks", &described, std::slice::from_ref(description), 1).unwrap();
     let time = described.event_time.unwrap();
     let key = described.outputs.iter().position(|field| field.name == key).unwrap();
     let mut groups = HashMap::new();
