@@ -180,12 +180,12 @@ fn a_newer_format_is_refused_and_untouched() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let path = dir.path().join(Name::Manifest(1).to_string());
-    fs::write(&path, r#"{"manifest":{"format":2}}"#).unwrap();
+    fs::write(&path, r#"{"manifest":{"format":3}}"#).unwrap();
     let error = store.latest().unwrap_err();
     assert_eq!(error.class(), Class::Config);
-    assert!(error.to_string().contains("format 2") && error.to_string().contains("up to 1"), "{error}");
+    assert!(error.to_string().contains("format 3") && error.to_string().contains("up to 2"), "{error}");
     assert!(store.prune(1, None).is_err());
-    assert_eq!(fs::read(&path).unwrap(), br#"{"manifest":{"format":2}}"#);
+    assert_eq!(fs::read(&path).unwrap(), br#"{"manifest":{"format":3}}"#);
 }
 
 #[test]
