@@ -1,7 +1,7 @@
 //! Whether what readers find is what the topic says.
 
 use crate::disk::SimDisk;
-use crate::world::{CHECKPOINTS, OUTPUT, World};
+use crate::world::{CHECKPOINTS, Fresh, OUTPUT, World};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array, RecordBatch};
@@ -12,14 +12,14 @@ use std::path::{Path, PathBuf};
 use wasmill::sink::{Committed, LEDGER};
 use wasmill::store::latest_in;
 use wasmill_pipeline::spec::Window;
-use wasmill_pipeline::testing::{Expected, Row, expected, expected_but_for};
+use wasmill_pipeline::testing::{Expected, Row, expected, expected_but_for, expected_rows_from, untagged};
 
 /// Compares all committed rows with the oracle.
 ///
 /// # Errors
 /// What differs.
 pub(crate) fn judge(world: &World, disk: &SimDisk) -> Result<(), String> {
-    let found = committed(world)?;
+    let (found, tags) = committed(world)?;
     let (time, aggregates) = (&world.spec.time, &world.spec.aggregates);
     let mut wanted = expected(&world.topic, time, aggregates);
     if world.rules.timed {
@@ -41,9 +41,55 @@ pub(crate) fn judge(world: &World, disk: &SimDisk) -> Result<(), String> {
             let missed = late_windows(disk, name)?;
             let rows = wanted.raw.len() - wanted.late[index].len();
             sliding(&wanted.rows[index], &found.rows[index], rows as i64 * (size_us / slide_us) - missed)?;
+        } else if let fresh = fresh(world, index)
+            && !fresh.is_empty()
+        {
+            since_fresh(world, index, &fresh, &tags[index])?;
         } else {
             same(&format!("rows of {name}"), &wanted.rows[index], &found.rows[index])?;
         }
+    }
+    Ok(())
+}
+
+/// Where versions of an aggregate began without state that are in force, or were until another was, with their tags.
+fn fresh(world: &World, of: usize) -> Vec<(i64, Fresh)> {
+    let all = world.now().fresh.clone();
+    let mut in_force: Vec<(i64, Fresh)> = Vec::new();
+    let mut seen = BTreeSet::new();
+    for setup in world.log().checkpoints().into_values().filter_map(|files| files.setup) {
+        let tag = setup.entries[of].version.tag;
+        // A version that was taken back has gone with all after it.
+        in_force.retain(|(begun, _)| *begun <= tag);
+        if seen.insert(tag)
+            && let Some(fresh) = all.get(&tag).filter(|fresh| fresh.of == of)
+        {
+            in_force.push((tag, fresh.clone()));
+        }
+    }
+    in_force
+}
+
+/// Rows count what came since the last version without state began, before that since the one before, and so on.
+fn since_fresh(world: &World, of: usize, fresh: &[(i64, Fresh)], rows: &[(i64, Row)]) -> Result<(), String> {
+    let (spec, begin) = (&world.spec.aggregates[of], BTreeMap::new());
+    let begins: Vec<_> =
+        std::iter::once((i64::MIN, &begin)).chain(fresh.iter().map(|(t, f)| (*t, &f.offsets))).collect();
+    for (index, &(tag, offsets)) in begins.iter().enumerate() {
+        let wanted = expected_rows_from(&world.topic, &world.spec.time, spec, offsets);
+        let until = begins.get(index + 1).map_or(i64::MAX, |next| next.0);
+        let mut found: Vec<Row> =
+            rows.iter().filter(|(of, _)| (tag..until).contains(of)).map(|(_, row)| row.clone()).collect();
+        found.sort();
+        // What was still open when the next began is lost, as is in the nature of it.
+        let lost = |row: &&Row| {
+            let floor = fresh.get(index)?.1.floor;
+            let last = row.1 + spec.allowed_lateness_us;
+            let open = if matches!(spec.window, Window::Session { .. }) { last >= floor } else { last > floor };
+            (open && found.binary_search(row).is_err()).then_some(())
+        };
+        let wanted: Vec<Row> = wanted.iter().filter(|row| lost(row).is_none()).cloned().collect();
+        same(&format!("rows of {} by versions from {tag} on", spec.name), &wanted, &found)?;
     }
     Ok(())
 }
@@ -89,8 +135,10 @@ fn difference<'a, T: PartialEq + Ord>(one: &'a [T], other: &[T]) -> Vec<&'a T> {
     more
 }
 
-/// All rows that readers found, sorted.
-fn committed(world: &World) -> Result<Expected, String> {
+/// All rows that readers found, sorted; and those of aggregates with the tags of the versions that made them.
+fn committed(world: &World) -> Result<(Expected, Vec<Vec<(i64, Row)>>), String> {
+    let checkpoints = world.log().checkpoints();
+    let mut tagged = vec![vec![]; world.spec.aggregates.len()];
     let aggregates = &world.spec.aggregates;
     let count = aggregates.len();
     let mut found = Expected { rows: vec![vec![]; count], late: vec![vec![]; count], ..Expected::default() };
@@ -127,9 +175,18 @@ fn committed(world: &World) -> Result<Expected, String> {
                 _ => ("window_start", "window_end"),
             };
             let rows = table(&path, &bytes, &[start, end, "user", "events", "total"])?;
-            found.rows[index].extend(
-                rows.iter().map(|row| (row.number(0), row.number(1), row.0[2].clone(), row.number(3), row.number(4))),
-            );
+            let named = checkpoints.values().filter(|files| files.name(&path)).filter_map(|files| files.setup.as_ref());
+            let named: Vec<_> = named.collect();
+            for row in rows {
+                let row = (row.number(0), row.number(1), row.0[2].clone(), row.number(3), row.number(4));
+                let (tag, row) = untagged(&row);
+                if let Some(setup) = named.iter().find(|setup| setup.tag(index, row.0) != tag) {
+                    let wanted = setup.tag(index, row.0);
+                    return Err(format!("{row:?} of {index} is of version {tag}; its checkpoint says {wanted}"));
+                }
+                found.rows[index].push(row.clone());
+                tagged[index].push((tag, row));
+            }
         } else {
             return Err(format!("a file of no output: {}", path.display()));
         }
@@ -138,7 +195,7 @@ fn committed(world: &World) -> Result<Expected, String> {
     found.dead_letters.sort_unstable();
     found.rows.iter_mut().for_each(|rows| rows.sort());
     found.late.iter_mut().for_each(|late| late.sort_unstable());
-    Ok(found)
+    Ok((found, tagged))
 }
 
 /// What the ledger has: the lengths of files by their paths. A crash may leave a line's beginning.

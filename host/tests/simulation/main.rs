@@ -10,7 +10,10 @@ mod platter;
 mod plugins;
 mod process;
 mod random;
+#[path = "../../pipeline/tests/changes/setup.rs"]
+mod setup;
 mod turns;
+mod versions;
 mod world;
 
 use process::Process;

@@ -1,21 +1,21 @@
-//! An aggregate that traps now and then.
+//! Versions of an aggregate that trap now and then.
 
 use arrow_array::{ArrayRef, BinaryArray};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use wasmill_pipeline::plugin::{Aggregate, AggregateDescription, Fault, FaultKind, Finished};
-use wasmill_pipeline::testing::CountAndSum;
+use wasmill_pipeline::testing::{Tagged, Version};
 
-/// Counts and sums, until so many calls were made.
+/// One version, until so many calls were made.
 pub(crate) struct Trapping {
-    inner: CountAndSum,
+    inner: Tagged,
     /// Calls left before the trap.
     left: Arc<AtomicUsize>,
 }
 
 impl Trapping {
-    pub(crate) fn new(left: Arc<AtomicUsize>) -> Self {
-        Self { inner: CountAndSum::default(), left }
+    pub(crate) fn new(version: Version, left: Arc<AtomicUsize>) -> Self {
+        Self { inner: Tagged::new(version), left }
     }
 
     fn call(&self) -> Result<(), Fault> {

@@ -1,30 +1,33 @@
 //! One process of the world: attempts from the last checkpoint on, each a pipeline with real writers, the real store
 //! and the real checkpoint protocol, until it stops, is fenced off or dies.
 
+mod changes;
+mod surroundings;
+
+use self::changes::Parts;
 use crate::disk::{Death, SimDisk};
 use crate::platter::Trouble;
-use crate::plugins::Trapping;
 use crate::random::Random;
+use crate::setup::Setup;
 use crate::turns::Turns;
+use crate::versions;
 use crate::world::{CHECKPOINTS, OUTPUT, World};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::time::Duration;
 use wasmill::checkpointer::{Checkpointer, WholeCut};
 use wasmill::coordinator::worker_of;
 use wasmill::disk::Disk;
 use wasmill::failure::Failure;
-use wasmill::recovery::{Beginning, recover_files, take_over};
+use wasmill::recovery::{Beginning, go_back, must_go_back, recover_files, take_over};
 use wasmill::sink::{FileNaming, SinkCut, Writers, dead_letter_batch};
 use wasmill::store::LocalStore;
-use wasmill_pipeline::checkpoint::Cut;
+use wasmill_pipeline::change::Change;
 use wasmill_pipeline::error::Class;
 use wasmill_pipeline::fault::{FaultRules, Treatment};
 use wasmill_pipeline::pipeline::{Pipeline, Written};
-use wasmill_pipeline::plugin::Aggregate;
 use wasmill_pipeline::testing::{TestParser, raw_batch};
 use wasmill_pipeline::worker::{Effect, Worker};
 
@@ -56,6 +59,10 @@ pub(crate) struct Process<'w> {
     disk: SimDisk,
     random: Random,
     troubled: bool,
+    /// Whether the swap on probation is to be taken back.
+    go_back: bool,
+    /// Whether a swap is on probation.
+    on_probation: bool,
 }
 
 impl<'w> Process<'w> {
@@ -67,7 +74,16 @@ impl<'w> Process<'w> {
         let disk = SimDisk::new(&world.platter, turns, seat, random.fork(), end);
         let troubled = random.percent(world.rules.troubled);
         world.tell(format_args!("process {} begins", disk.process()));
-        Self { world, turns: turns.clone(), seat, disk, random: random.fork(), troubled }
+        Self {
+            world,
+            turns: turns.clone(),
+            seat,
+            disk,
+            random: random.fork(),
+            troubled,
+            go_back: false,
+            on_probation: false,
+        }
     }
 
     /// A process to which nothing happens.
@@ -75,7 +91,16 @@ impl<'w> Process<'w> {
         let turns = Arc::new(Turns::new(1));
         let disk = SimDisk::new(&world.platter, &turns, 0, random.fork(), None);
         world.tell(format_args!("process {} begins, the last", disk.process()));
-        Self { world, turns, seat: 0, disk, random: random.fork(), troubled: false }
+        Self {
+            world,
+            turns,
+            seat: 0,
+            disk,
+            random: random.fork(),
+            troubled: false,
+            go_back: false,
+            on_probation: false,
+        }
     }
 
     /// Its way to the disk.
@@ -100,6 +125,7 @@ impl<'w> Process<'w> {
                 Err(Broken::Failed(failure)) => {
                     self.world.tell(format_args!("{} fails: {:#}", self.disk.process(), failure.error));
                     match failure.class {
+                        Class::Plugin if self.on_probation => self.go_back |= self.random.percent(70),
                         Class::Unavailable | Class::Plugin => {}
                         Class::Fenced => return Ok(()),
                         // Where locks do not work it may have been overtaken, and another works on its files.
@@ -166,8 +192,17 @@ impl<'w> Process<'w> {
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
         let (root, world) = (Path::new(OUTPUT), self.world);
         let store = LocalStore::open(disk.clone(), Path::new(CHECKPOINTS), &mut |_| ControlFlow::Break(()))?;
-        let identity = world.identity();
-        let manifest = take_over(&store, &identity.pipeline, &identity.fingerprint, true)?;
+        let first = world.identity(&Setup::first());
+        let mut manifest = take_over(&store, &first.pipeline, &first.fingerprint)?;
+        if let Some(newest) = manifest.as_ref().filter(|manifest| manifest.probation.is_some())
+            && (self.go_back || must_go_back(newest).is_some())
+        {
+            world.tell(format_args!("{} goes back from {}", self.disk.process(), newest.checkpoint));
+            manifest = Some(go_back(&store, newest)?);
+        }
+        self.on_probation = manifest.as_ref().is_some_and(|manifest| manifest.probation.is_some());
+        let named = manifest.as_ref().map(|manifest| versions::setup(&world.spec, &manifest.plugins, &manifest.beside));
+        let setup = named.unwrap_or_else(Setup::first);
         let recovered = recover_files(disk.as_ref(), root, RUN, &store, manifest.as_ref())?;
         let mut beginning = Beginning::of(manifest, recovered.held);
         for (partition, &there) in (0..).zip(&world.now().there) {
@@ -177,18 +212,23 @@ impl<'w> Process<'w> {
         }
         let states = beginning.states(&store)?;
         let workers = self.random.between(1, 3);
-        let plan = world.plan(workers);
+        let plan = setup.plan(workers);
         let calls = if self.troubled && self.random.percent(50) { self.random.below(150) } else { NEVER };
         let calls = Arc::new(AtomicUsize::new(calls));
-        let aggregate = |_| Box::new(Trapping::new(calls.clone())) as Box<dyn Aggregate>;
+        let failed: Vec<(usize, String)> = (0..)
+            .zip(&world.spec.aggregates)
+            .filter_map(|(of, aggregate)| {
+                let found = beginning.found().remove(&aggregate.name)?;
+                Some((of, found.failed?))
+            })
+            .collect();
         let mut machines = Vec::new();
         let mut writers = Vec::new();
         for number in 0..workers {
-            let aggregates = plan.aggregates.iter().map(aggregate).collect();
+            let aggregates = setup.entries.iter().map(|entry| changes::instance(entry, &calls, NEVER)).collect();
             let mut machine = Worker::new(plan.clone(), number, Box::new(TestParser::default()), aggregates);
-            // However much poison chance puts into a topic, it is not given up.
-            let rules = FaultRules { breaker: 1.0, ..FaultRules::default() };
-            machine.treat(Treatment { parser: rules, ..Treatment::default() });
+            machine.treat(treatment());
+            failed.iter().for_each(|(of, why)| machine.give_up_shadow(*of, why));
             for (&partition, &(offset, watermark)) in &beginning.partitions {
                 if worker_of(partition, workers) == number {
                     machine.assign(partition, offset, watermark);
@@ -204,9 +244,14 @@ impl<'w> Process<'w> {
             pipeline: Pipeline::new(machines, beginning.watermarks()),
             writers,
             next: beginning.partitions.iter().map(|(&p, &(offset, _))| (p, offset as usize)).collect(),
-            checkpointer: beginning.checkpointer(disk, store, root.to_owned(), world.identity()),
+            checkpointer: beginning.checkpointer(disk, store, root.to_owned(), world.identity(&setup)),
             workers,
             parts: None,
+            named: setup.clone(),
+            setup,
+            done: BTreeSet::new(),
+            standing: (0..workers).map(|_| None).collect(),
+            calls,
             process: self,
         };
         if attempt.checkpointer.checkpoint() == 0 {
@@ -226,13 +271,33 @@ struct Attempt<'p, 'w> {
     next: BTreeMap<i32, usize>,
     workers: usize,
     /// The parts of the cut under way.
-    parts: Option<BTreeMap<usize, (Cut, SinkCut)>>,
+    parts: Option<Parts>,
+    /// The versions at work.
+    setup: Setup,
+    /// Those that the next checkpoint names.
+    named: Setup,
+    /// Aggregates whose retiring version has nothing left to do.
+    done: BTreeSet<usize>,
+    /// What the workers that stand still go on with.
+    standing: Vec<Option<Change>>,
+    /// Calls to plugins that go well.
+    calls: Arc<AtomicUsize>,
+}
+
+/// However much poison chance puts into a topic, it is not given up.
+fn treatment() -> Treatment {
+    let rules = FaultRules { breaker: 1.0, ..FaultRules::default() };
+    Treatment { parser: rules, ..Treatment::default() }
 }
 
 impl Attempt<'_, '_> {
     /// One thing that happens.
     fn step(&mut self) -> Result<ControlFlow<()>, Broken> {
         let timed = self.process.world.rules.timed;
+        let changing = self.process.world.rules.changing;
+        if changing > 0 && self.random().percent(changing) {
+            return self.change_something().map(ControlFlow::Continue);
+        }
         let worker = self.any_worker();
         let mut written = Vec::new();
         match self.random().below(100) {
@@ -298,7 +363,7 @@ impl Attempt<'_, '_> {
         let worker = worker_of(partition, self.workers);
         let from = self.next[&partition];
         let to = world.now().there[partition as usize].min(from + count);
-        if from >= to || self.pipeline.workers()[worker].is_cutting() {
+        if from >= to || self.pipeline.workers()[worker].is_cutting() || self.standing[worker].is_some() {
             return Ok(());
         }
         self.tell(&format!("reads {partition}@{from}..{to}"));
@@ -319,7 +384,7 @@ impl Attempt<'_, '_> {
                 Effect::DeadLetters(letters) => {
                     writers.write(1, &dead_letter_batch("events", |_| (None, "digest"), &letters), now)?;
                 }
-                Effect::Closed(aggregate, rows) => writers.write(2 + 2 * aggregate, &rows, now)?,
+                Effect::Closed(place, rows) => writers.write(2 + 2 * self.setup.entries[place].of, &rows, now)?,
                 Effect::Late(aggregate, rows) => writers.write(3 + 2 * aggregate, &rows, now)?,
                 Effect::Fault(_) => {}
                 Effect::Send(..) => return Err(Broken::Promise("the pipeline carries messages itself".into())),
@@ -343,9 +408,14 @@ impl Attempt<'_, '_> {
 
     /// Makes the cut a checkpoint, once all parts are there.
     fn publish_if_whole(&mut self) -> Result<(), Broken> {
-        if self.parts.as_ref().is_none_or(|parts| parts.len() < self.workers) {
-            return Ok(());
+        match self.parts.take_if(|parts| parts.len() == self.workers) {
+            Some(parts) => self.publish(parts).map(drop),
+            None => Ok(()),
         }
+    }
+
+    /// Makes a cut a checkpoint, and gives its number.
+    fn publish(&mut self, parts: Parts) -> Result<u64, Broken> {
         let mut whole = WholeCut {
             cuts: Vec::new(),
             files: SinkCut::default(),
@@ -354,11 +424,14 @@ impl Attempt<'_, '_> {
             lost_records: 0,
             made_at_us: self.process.world.now().elapsed.as_micros() as i64,
         };
-        for (cut, files) in self.parts.take().into_iter().flat_map(BTreeMap::into_values) {
+        for (cut, files) in parts.into_values() {
             whole.cuts.push(cut);
             whole.files.extend(files);
         }
+        self.done = self.named.done(whole.cuts.iter());
         let made = self.checkpointer.publish(whole)?;
+        self.process.go_back = false;
+        self.process.on_probation = self.checkpointer.probation().is_some();
         self.tell(&format!("made checkpoint {} at {:?}", made.number, made.offsets));
         let mistakes = made.totals.mistakes();
         let read: i64 = made.offsets.iter().map(|&(_, offset)| offset).sum();
@@ -366,7 +439,8 @@ impl Attempt<'_, '_> {
             let records = made.totals.records;
             return Err(Broken::Promise(format!("the books do not close: {mistakes:?} records={records} read={read}")));
         }
-        Ok(())
+        self.check_shadows(&made.shadows)?;
+        Ok(made.number)
     }
 
     /// A checkpoint from beginning to end; a cut that is under way is finished first.
@@ -405,6 +479,7 @@ impl Attempt<'_, '_> {
         self.checkpoint(false)?;
         let mut written = Vec::new();
         self.pipeline.drain(&mut written)?;
+        self.checkpointer.confirm_next();
         self.write(written)
     }
 
@@ -422,88 +497,5 @@ impl Attempt<'_, '_> {
             }
         }
         Ok(())
-    }
-
-    fn let_time_pass(&mut self) {
-        let ms = self.random().below(40) as u64;
-        let world = self.process.world;
-        world.now().elapsed += Duration::from_millis(ms);
-        if world.rules.timed {
-            self.pipeline.watermarks().pass_idle_time(ms as i64);
-        }
-    }
-
-    /// More records come in, or a partition does.
-    fn grow(&mut self) {
-        let world = self.process.world;
-        let partition = self.random().below(world.topic.len());
-        let more = self.random().below(12);
-        let mut now = world.now();
-        now.there[partition] = world.topic[partition].len().min(now.there[partition] + more);
-        drop(now);
-        if world.rules.timed || self.random().percent(10) {
-            self.discover();
-        }
-    }
-
-    /// Takes partitions in that came since the attempt began.
-    fn discover(&mut self) {
-        let there = self.process.world.now().there.clone();
-        for (partition, there) in (0..).zip(there) {
-            if there > 0 && !self.next.contains_key(&partition) {
-                self.tell(&format!("discovers {partition}"));
-                self.pipeline.assign(worker_of(partition, self.workers), partition, 0);
-                self.next.insert(partition, 0);
-            }
-        }
-    }
-
-    /// Sets a partition idle that gave all it has.
-    fn note_idle(&mut self) {
-        let partitions: Vec<i32> = self.next.keys().copied().collect();
-        let Some(&partition) = self.random().pick(&partitions) else { return };
-        if self.next[&partition] == self.process.world.now().there[partition as usize] {
-            self.tell(&format!("{partition} is idle"));
-            self.pipeline.watermarks().set_idle(partition);
-        }
-    }
-
-    /// Records that were read come once more: they must be refused, and the attempt begins again.
-    fn duplicate(&mut self) -> Result<(), Broken> {
-        let partitions: Vec<i32> = self.next.keys().copied().collect();
-        let Some(&partition) = self.random().pick(&partitions) else { return Ok(()) };
-        let (next, worker) = (self.next[&partition], worker_of(partition, self.workers));
-        if next == 0 || self.pipeline.workers()[worker].is_cutting() {
-            return Ok(());
-        }
-        let from = self.random().below(next);
-        let raw = raw_batch(partition, from as i64, &self.process.world.topic[partition as usize][from..next]);
-        let mut written = Vec::new();
-        match self.pipeline.read(worker, &raw, &mut written) {
-            Err(error) if error.class() == Class::Bug && written.is_empty() => Ok(()),
-            _ => Err(Broken::Promise(format!("{partition}@{from} was read twice"))),
-        }
-    }
-
-    /// A reader takes a file that a checkpoint has left to readers: with its commit, or with a recovery from it.
-    fn take_files(&mut self) {
-        let world = self.process.world;
-        let names = world.platter.files(Path::new(CHECKPOINTS));
-        let noted = |what: &str, number: u64| names.iter().any(|(path, _)| path.ends_with(format!("{what}-{number}")));
-        let mut theirs = Vec::new();
-        for (number, files) in world.log().checkpoints() {
-            let recovered = noted("recovered", number);
-            if recovered || noted("committed", number) {
-                theirs.extend(files.finished);
-            }
-            if recovered {
-                theirs.extend(files.open);
-            }
-        }
-        let Some(path) = self.random().pick(&theirs).cloned() else { return };
-        if let Some(bytes) = world.platter.take(&path) {
-            world.tell(format_args!("a reader takes {}", path.display()));
-            world.now().taken.push((path, bytes));
-        }
     }
 }

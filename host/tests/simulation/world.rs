@@ -2,16 +2,18 @@
 
 use crate::platter::{Kind, Platter, Seen};
 use crate::random::Random;
+use crate::setup::Setup;
+use crate::versions;
+use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use wasmill::checkpointer::Identity;
 use wasmill::sink::{Format, LEDGER, OutputSpec, Roll, dead_letter_schema};
-use wasmill_pipeline::plan::Plan;
-use wasmill_pipeline::plugin::{Aggregate, Parser};
+use wasmill::store::Manifest;
 use wasmill_pipeline::spec::PipelineSpec;
-use wasmill_pipeline::testing::{CountAndSum, TestParser, TestRecord, spec_of_all_windows};
+use wasmill_pipeline::testing::{TestRecord, spec_of_all_windows};
 
 /// Where outputs go.
 pub(crate) const OUTPUT: &str = "/data/output";
@@ -52,6 +54,10 @@ pub(crate) struct Rules {
     pub(crate) deadly: usize,
     /// Readers take committed files away.
     pub(crate) taken: bool,
+    /// In how many of a hundred steps versions change, or are to.
+    pub(crate) changing: usize,
+    /// Whether versions may begin without state.
+    pub(crate) fresh: bool,
 }
 
 /// How far the world has come.
@@ -65,10 +71,26 @@ pub(crate) struct Now {
     pub(crate) elapsed: Duration,
     /// What readers took away.
     pub(crate) taken: Vec<(PathBuf, Vec<u8>)>,
+    /// The tag of the newest version.
+    pub(crate) tags: i64,
+    /// Where versions that began without state did so, by their tags.
+    pub(crate) fresh: BTreeMap<i64, Fresh>,
+}
+
+/// Where a version began without state.
+#[derive(Clone, Debug)]
+pub(crate) struct Fresh {
+    /// Of which aggregate.
+    pub(crate) of: usize,
+    /// The first offsets that it got.
+    pub(crate) offsets: BTreeMap<i32, i64>,
+    /// The least watermark up to which a worker had closed by then.
+    pub(crate) floor: i64,
 }
 
 /// What the watch on the disk has seen.
 pub(crate) struct Log {
+    spec: PipelineSpec,
     told: bool,
     seen: Mutex<Known>,
 }
@@ -119,7 +141,7 @@ impl Log {
                 known.digest =
                     known.digest.rotate_left(5) ^ wasmill_pipeline::key::hash(path.as_os_str().as_encoded_bytes());
                 if let Some(number) = checkpoint_of(path) {
-                    known.checkpoints.entry(number).or_default().add(bytes);
+                    known.see_checkpoint(number, &self.spec, bytes);
                 }
                 known.check(path);
             }
@@ -134,6 +156,17 @@ impl Log {
 }
 
 impl Known {
+    /// Notes a manifest.
+    fn see_checkpoint(&mut self, number: u64, spec: &PipelineSpec, bytes: &[u8]) {
+        let Ok(value) = serde_json::from_slice::<serde_json::Value>(bytes) else { return };
+        let Ok(manifest) = Manifest::deserialize(&value["manifest"]) else { return };
+        let files = self.checkpoints.entry(number).or_default();
+        files.add(spec, &manifest);
+        if manifest.probation.is_some() && manifest.files.as_array().is_some_and(|files| !files.is_empty()) {
+            self.violations.push(format!("checkpoint {number} commits files on probation"));
+        }
+    }
+
     /// Notes a file that readers see and no checkpoint has.
     fn check(&mut self, path: &Path) {
         let root = Path::new(OUTPUT);
@@ -155,23 +188,34 @@ fn checkpoint_of(path: &Path) -> Option<u64> {
     name.strip_prefix("manifest-")?.strip_suffix(".json")?.parse().ok()
 }
 
-/// The output files of a checkpoint.
+/// What a checkpoint says.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Files {
-    /// Those that its commit names.
+    /// The files that its commit names.
     pub(crate) finished: BTreeSet<PathBuf>,
     /// Those that a recovery from it names.
     pub(crate) open: BTreeSet<PathBuf>,
+    /// Those that stay staged.
+    pub(crate) held: BTreeSet<PathBuf>,
+    /// The versions that made all of these.
+    pub(crate) setup: Option<Setup>,
 }
 
 impl Files {
-    /// Adds those of a manifest.
-    fn add(&mut self, manifest: &[u8]) {
-        let Ok(value) = serde_json::from_slice::<serde_json::Value>(manifest) else { return };
-        let list = |name: &str| value["manifest"][name].as_array().cloned().unwrap_or_default().into_iter();
+    /// Whether the checkpoint names this file.
+    pub(crate) fn name(&self, path: &Path) -> bool {
+        [&self.finished, &self.open, &self.held].iter().any(|files| files.contains(path))
+    }
+
+    /// Takes in what a manifest says.
+    fn add(&mut self, spec: &PipelineSpec, manifest: &Manifest) {
+        let list = |list: &serde_json::Value| list.as_array().cloned().unwrap_or_default().into_iter();
         let path = |file: &serde_json::Value| Some(Path::new(OUTPUT).join(file["path"].as_str()?));
-        self.finished.extend(list("files").filter_map(|file| path(&file)));
-        self.open.extend(list("open_files").filter_map(|open| path(&open["file"])));
+        self.finished.extend(list(&manifest.files).filter_map(|file| path(&file)));
+        self.held.extend(list(&manifest.held).filter_map(|file| path(&file)));
+        let open = list(&manifest.open_files).filter_map(|open| path(&open["file"]));
+        if manifest.probation.is_some() { &mut self.held } else { &mut self.open }.extend(open);
+        self.setup = Some(versions::setup(spec, &manifest.plugins, &manifest.beside));
     }
 }
 
@@ -188,6 +232,8 @@ impl World {
             troubled: [0, 30, 60][random.below(3)],
             deadly: [0, 40, 80][random.below(3)],
             taken: random.percent(25),
+            changing: 0,
+            fresh: false,
         };
         let kind = Kind { links: random.percent(85) || processes > 1, locks: processes == 1 || random.percent(50) };
         rules.locks = kind.locks;
@@ -198,8 +244,10 @@ impl World {
             max_bytes: [600, 1 << 30][random.below(2)],
             max_age: Duration::from_millis([1, 50, 10_000][random.below(3)]),
         };
-        let outputs = outputs(&spec, roll, &mut random);
-        let log = Arc::new(Log { told, seen: Mutex::default() });
+        let outputs = outputs(roll, &mut random);
+        rules.changing = [0, 3, 10][random.below(3)];
+        rules.fresh = !timed && random.percent(30);
+        let log = Arc::new(Log { told, spec: spec.clone(), seen: Mutex::default() });
         let watch = {
             let log = log.clone();
             Box::new(move |seen: Seen<'_>| log.see(&seen))
@@ -207,7 +255,14 @@ impl World {
         let platter = Platter::new(kind, random.fork(), watch);
         let there = topic.iter().enumerate().map(|(p, _)| usize::from(!timed || p == 0)).collect();
         log.tell(&format_args!("{rules:?} {kind:?} {roll:?}"));
-        let now = Now { there, steps: rules.steps, elapsed: Duration::ZERO, taken: Vec::new() };
+        let now = Now {
+            there,
+            steps: rules.steps,
+            elapsed: Duration::ZERO,
+            taken: Vec::new(),
+            tags: 0,
+            fresh: BTreeMap::new(),
+        };
         Self { rules, topic, spec, outputs, platter, began: Instant::now(), log, now: Mutex::new(now) }
     }
 
@@ -229,25 +284,16 @@ impl World {
         self.log.tell(&what);
     }
 
-    /// The plan for so many workers.
-    pub(crate) fn plan(&self, workers: usize) -> Arc<Plan> {
-        let aggregates: Vec<_> =
-            self.spec.aggregates.iter().map(|_| CountAndSum::default().description().clone()).collect();
-        let parser = TestParser::default();
-        let plan = Plan::new(&self.spec, "events", parser.description(), &aggregates, workers);
-        Arc::new(plan.expect("the test pipeline fits together"))
-    }
-
     /// Whose checkpoints are made.
-    pub(crate) fn identity(&self) -> Identity {
+    pub(crate) fn identity(&self, setup: &Setup) -> Identity {
         Identity {
             pipeline: "simulated".into(),
             run: None,
             fingerprint: "simulated".into(),
             topic: "events".into(),
             aggregates: self.spec.aggregates.iter().map(|aggregate| aggregate.name.clone()).collect(),
-            plugins: BTreeMap::new(),
-            beside: Vec::new(),
+            plugins: versions::plugins(setup, &self.spec),
+            beside: versions::beside(setup, &self.spec),
             seen: BTreeMap::new(),
         }
     }
@@ -282,10 +328,8 @@ fn topic(random: &mut Random) -> Topic {
 }
 
 /// As an assembly lays them out: the events, the dead letters, then each aggregate's rows and late rows.
-fn outputs(spec: &PipelineSpec, roll: Roll, random: &mut Random) -> Arc<[OutputSpec]> {
-    let parser = TestParser::default();
-    let descriptions: Vec<_> = spec.aggregates.iter().map(|_| CountAndSum::default().description().clone()).collect();
-    let plan = Plan::new(spec, "events", parser.description(), &descriptions, 1).expect("it fits together");
+fn outputs(roll: Roll, random: &mut Random) -> Arc<[OutputSpec]> {
+    let plan = Setup::first().plan(1);
     let mut output = |name: String, schema: &arrow_schema::SchemaRef| OutputSpec {
         folder: Path::new(OUTPUT).join(&name),
         name,

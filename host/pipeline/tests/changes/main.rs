@@ -10,14 +10,14 @@ use proptest::prelude::*;
 use setup::{Kind, Setup};
 use std::collections::{BTreeMap, BTreeSet};
 use stored::{Fresh, Stored};
-use wasmill_pipeline::change::Change;
+use wasmill_pipeline::change::{Change, instant_after};
 use wasmill_pipeline::checkpoint::Cut;
 use wasmill_pipeline::fault::{FaultRules, Treatment};
 use wasmill_pipeline::pipeline::{Pipeline, Written};
 use wasmill_pipeline::shadow::Comparison;
 use wasmill_pipeline::spec::Window;
 use wasmill_pipeline::testing::{
-    Call, Expected, TestRecord, expected, expected_rows_from, raw_batch, spec_of_all_windows,
+    Call, Expected, Tagged, TestRecord, expected, expected_rows_from, raw_batch, spec_of_all_windows,
 };
 use wasmill_pipeline::version::ALL_KEYS;
 use wasmill_pipeline::worker::Effect;
@@ -176,9 +176,8 @@ impl<'t> World<'t> {
         }
         self.settle();
         self.whole_cut(false);
-        let marks = self.stored.partitions.values().map(|&(_, mark)| mark).filter(|&mark| mark != i64::MIN);
-        let delay = spec_of_all_windows().time.watermark_delay_us;
-        let instant = marks.max().map_or(i64::MIN, |mark| mark + delay + 1);
+        let marks = self.stored.partitions.values().map(|&(_, mark)| mark);
+        let instant = instant_after(marks, spec_of_all_windows().time.watermark_delay_us);
         let refused = matches!(kind, Kind::Retire) && !self.stored.done.contains(&of);
         self.tags += 1;
         let (setup, origins) = match self.setup.change(kind, of, instant, self.tags) {
@@ -189,7 +188,8 @@ impl<'t> World<'t> {
         let rules = FaultRules { breaker: 1.0, ..FaultRules::default() };
         let treatment = Treatment { parser: rules, ..Treatment::default() };
         for place in &mut self.standing {
-            let (shards, treatment) = (setup.heirs(&origins), treatment.clone());
+            let (shards, treatment) =
+                (setup.heirs(&origins, |entry| Box::new(Tagged::new(entry.version))), treatment.clone());
             *place = Some(Change { plan: plan.clone(), parser: None, shards, treatment });
         }
         if matches!(kind, Kind::Fresh) {

@@ -1,12 +1,14 @@
 //! Which versions are at work, and what becomes of them in a change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use wasmill_pipeline::change::Heir;
+use wasmill_pipeline::checkpoint::Cut;
 use wasmill_pipeline::plan::{Beside, Plan};
-use wasmill_pipeline::plugin::Parser;
+use wasmill_pipeline::plugin::{Aggregate, Parser};
 use wasmill_pipeline::shadow::Tolerance;
-use wasmill_pipeline::testing::{Call, Tagged, TestParser, Version, spec_of_all_windows};
+use wasmill_pipeline::spec::Window;
+use wasmill_pipeline::testing::{Call, TestParser, Version, spec_of_all_windows};
 use wasmill_pipeline::version::{ALL_KEYS, Role};
 
 /// One entry of the plan.
@@ -165,9 +167,21 @@ impl Setup {
         Some((next, origins))
     }
 
+    /// Aggregates whose retiring version has nothing left to do, by the cuts of all workers.
+    pub(crate) fn done<'c>(&self, cuts: impl Iterator<Item = &'c Cut> + Clone) -> BTreeSet<usize> {
+        let done = |&(&of, &before): &(&usize, &i64)| {
+            let spec = &spec_of_all_windows().aggregates[of];
+            let (Window::Tumbling { size_us: span, .. }
+            | Window::Sliding { size_us: span, .. }
+            | Window::Session { gap_us: span }) = spec.window;
+            let over = before.saturating_add(span).saturating_add(spec.allowed_lateness_us);
+            cuts.clone().all(|cut| cut.closed_up_to_us > over && cut.retiring_groups.get(&of) == Some(&0))
+        };
+        self.pins.iter().filter(done).map(|(&of, _)| of).collect()
+    }
+
     /// One worker's heirs.
-    pub(crate) fn heirs(&self, origins: &[Origin]) -> Vec<Heir> {
-        let instance = |entry: &Entry| Box::new(Tagged::new(entry.version));
+    pub(crate) fn heirs(&self, origins: &[Origin], instance: impl Fn(&Entry) -> Box<dyn Aggregate>) -> Vec<Heir> {
         let heir = |(entry, origin): (&Entry, &Origin)| match *origin {
             Origin::Same(place) => Heir::Same(place),
             Origin::Migrated(place) => Heir::Migrated(place, instance(entry)),

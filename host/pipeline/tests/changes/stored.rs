@@ -11,7 +11,6 @@ use wasmill_pipeline::key::Keys;
 use wasmill_pipeline::pipeline::Pipeline;
 use wasmill_pipeline::plugin::{Aggregate, Parser};
 use wasmill_pipeline::shadow::Comparison;
-use wasmill_pipeline::spec::Window;
 use wasmill_pipeline::state::delta::{GroupEntry, GroupId, StateDelta};
 use wasmill_pipeline::testing::{Expected, Row, Tagged, TestParser, spec_of_all_windows, untagged};
 use wasmill_pipeline::time::watermark::Watermarks;
@@ -71,7 +70,7 @@ impl Stored {
         self.found.clone_from(base);
         self.found.retain(|&of, _| setup.shadow(of).is_some());
         books_close(&cuts);
-        self.note_done(setup, &cuts);
+        self.done = setup.done(cuts.iter().map(|(cut, _)| cut));
         self.closed_up_to = cuts.iter().map(|(cut, _)| cut.closed_up_to_us).min().unwrap();
         for (cut, written) in cuts {
             written.into_iter().for_each(|effect| self.write(setup, effect));
@@ -100,20 +99,6 @@ impl Stored {
         }
         for (entry, state) in delta.puts.into_iter().zip(delta.states.iter()) {
             groups.insert(entry.id, (delta.state_version, entry.last_us, state.unwrap().to_vec()));
-        }
-    }
-
-    fn note_done(&mut self, setup: &Setup, cuts: &[(Cut, Vec<Effect>)]) {
-        self.done.clear();
-        for (&of, &before) in &setup.pins {
-            let spec = &spec_of_all_windows().aggregates[of];
-            let (Window::Tumbling { size_us: span, .. }
-            | Window::Sliding { size_us: span, .. }
-            | Window::Session { gap_us: span }) = spec.window;
-            let over = before.saturating_add(span).saturating_add(spec.allowed_lateness_us);
-            if cuts.iter().all(|(cut, _)| cut.closed_up_to_us > over && cut.retiring_groups.get(&of) == Some(&0)) {
-                self.done.insert(of);
-            }
         }
     }
 
