@@ -222,9 +222,7 @@ impl Checkpointer {
         failpoint::reach("files-committed");
         self.store.note_committed(number)?;
         failpoint::reach("commit-noted");
-        let boundary = self.probation.as_ref().map(|probation| probation.boundary);
-        let boundary = boundary.filter(|_| !mutation::on(Mutation::BoundaryPruned));
-        self.store.prune(KEPT_CHECKPOINTS, boundary)?;
+        self.store.prune(KEPT_CHECKPOINTS)?;
         failpoint::reach("pruned");
         let offsets = manifest.partitions.iter().map(|p| (p.partition, p.next_offset)).collect();
         let committed = finished.into_iter().map(|file| file.output).collect();

@@ -133,7 +133,11 @@ impl LocalStore {
     /// # Errors
     /// [`Error::Corrupt`] and [`Error::Newer`] name its file.
     pub fn checkpoint(&self, number: u64) -> Result<Manifest, Error> {
-        read_manifest(self.disk.as_ref(), &self.dir.join(Name::Manifest(number).to_string()))
+        let path = self.dir.join(Name::Manifest(number).to_string());
+        match self.disk.length(&path).map_err(Error::io("look for", &path))? {
+            Some(_) => read_manifest(self.disk.as_ref(), &path),
+            None => Err(Error::corrupt(&path, "it is missing")),
+        }
     }
 
     /// Refuses a checkpoint whose state does not fit this pipeline.
@@ -278,30 +282,35 @@ impl LocalStore {
         Ok(true)
     }
 
-    /// Removes all but the newest `keep_manifests` (at least one) manifests, the one numbered `besides`, and the segments
-    /// that these name, as well as what dead processes left. A checkpoint in the making is not touched. Says how many files went.
+    /// Removes all but the newest `keep_manifests` (at least one) manifests, the ones before the swaps that these have on
+    /// probation, and the segments that all these name, as well as what dead processes left. A checkpoint in the making is
+    /// not touched. Says how many files went.
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Corrupt`] and [`Error::Newer`] when a kept manifest cannot be read: nothing is removed.
-    pub fn prune(&self, keep_manifests: usize, besides: Option<u64>) -> Result<usize, Error> {
+    pub fn prune(&self, keep_manifests: usize) -> Result<usize, Error> {
         let mut files = list(self.disk.as_ref(), &self.dir)?;
         let mut checkpoints: Vec<u64> = files.iter().filter_map(|(_, name)| name.checkpoint()).collect();
         checkpoints.sort_unstable_by(|a, b| b.cmp(a));
         let Some(&newest) = checkpoints.first() else { return Ok(0) };
-        let besides = besides.filter(|besides| checkpoints.contains(besides));
-        checkpoints.truncate(keep_manifests.max(1));
-        checkpoints.extend(besides);
+        let mut kept: Vec<u64> = checkpoints.iter().copied().take(keep_manifests.max(1)).collect();
         let mut needed = Vec::new();
-        for checkpoint in &checkpoints {
+        let mut read = 0;
+        while let Some(checkpoint) = kept.get(read) {
             let manifest = read_manifest(self.disk.as_ref(), &self.dir.join(Name::Manifest(*checkpoint).to_string()))?;
             needed.extend(manifest.segments.into_iter().map(|segment| segment.file));
+            // By the manifest's word: a process that was overtaken knows nothing of the swaps of the next.
+            let boundary = manifest.probation.map(|probation| probation.boundary);
+            let boundary = boundary.filter(|boundary| checkpoints.contains(boundary) && !kept.contains(boundary));
+            kept.extend(boundary.filter(|_| !mutation::on(Mutation::BoundaryPruned)));
+            read += 1;
         }
         if mutation::on(Mutation::NewestPruned) {
             needed.clear();
         }
         let is_garbage = |file: &str, name: &Name| match *name {
             Name::Manifest(checkpoint) | Name::Committed(checkpoint) | Name::Recovered(checkpoint) => {
-                !checkpoints.contains(&checkpoint)
+                !kept.contains(&checkpoint)
             }
             // One of a later checkpoint may be about to be published. One of an earlier checkpoint that no manifest
             // names never will be: a checkpoint names segments of its predecessor and its own.

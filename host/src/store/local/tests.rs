@@ -2,6 +2,7 @@ use super::super::manifest::tests::manifest;
 use super::super::merge::tests::{arbitrary_deltas, replay};
 use super::*;
 use crate::disk::RealDisk;
+use crate::store::Probation;
 use arrow_array::BinaryArray;
 use proptest::prelude::*;
 use std::fs;
@@ -59,15 +60,15 @@ fn a_checkpoint_that_was_taken_over_is_the_next_without_the_files_that_have_thei
     let dir = tempfile::tempdir().unwrap();
     let none = serde_json::json!([]);
     let store = open(dir.path());
-    assert_eq!(store.take_over(true).unwrap(), None);
+    assert_eq!(store.take_over().unwrap(), None);
     store.publish(&with_files(1, 1)).unwrap();
-    assert_eq!(store.take_over(true).unwrap().unwrap(), with_files(2, 1));
+    assert_eq!(store.take_over().unwrap().unwrap(), with_files(2, 1));
     store.note_committed(2).unwrap();
-    assert_eq!(store.take_over(true).unwrap().unwrap(), Manifest { files: none.clone(), ..with_files(3, 1) });
+    assert_eq!(store.take_over().unwrap().unwrap(), Manifest { files: none.clone(), ..with_files(3, 1) });
     store.note_recovered(3).unwrap();
     store.note_recovered(3).unwrap();
     let nothing_left = Manifest { files: none.clone(), open_files: none, ..with_files(4, 1) };
-    assert_eq!(store.take_over(true).unwrap().unwrap(), nothing_left);
+    assert_eq!(store.take_over().unwrap().unwrap(), nothing_left);
     assert_eq!(store.latest().unwrap().unwrap(), nothing_left);
 }
 
@@ -79,7 +80,7 @@ fn a_process_that_was_taken_over_cannot_publish() {
     // As where locks do not work.
     fs::remove_file(dir.path().join("LOCK")).unwrap();
     let second = open(dir.path());
-    assert_eq!(second.take_over(true).unwrap().unwrap().checkpoint, 2);
+    assert_eq!(second.take_over().unwrap().unwrap().checkpoint, 2);
     fs::remove_file(dir.path().join("generation-2")).unwrap();
     assert_eq!(first.publish(&manifest(2, 1)).unwrap_err().class(), Class::Fenced, "it looked before the second came");
 }
@@ -180,12 +181,12 @@ fn a_newer_format_is_refused_and_untouched() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let path = dir.path().join(Name::Manifest(1).to_string());
-    fs::write(&path, r#"{"manifest":{"format":3}}"#).unwrap();
+    fs::write(&path, r#"{"manifest":{"format":2}}"#).unwrap();
     let error = store.latest().unwrap_err();
     assert_eq!(error.class(), Class::Config);
-    assert!(error.to_string().contains("format 3") && error.to_string().contains("up to 2"), "{error}");
-    assert!(store.prune(1, None).is_err());
-    assert_eq!(fs::read(&path).unwrap(), br#"{"manifest":{"format":3}}"#);
+    assert!(error.to_string().contains("format 2") && error.to_string().contains("up to 1"), "{error}");
+    assert!(store.prune(1).is_err());
+    assert_eq!(fs::read(&path).unwrap(), br#"{"manifest":{"format":2}}"#);
 }
 
 #[test]
@@ -259,7 +260,7 @@ fn prune_keeps_what_kept_manifests_name_and_what_is_in_the_making() {
     publish(&store, 1, &segments[..1]);
     publish(&store, 2, &segments[..2]);
     publish(&store, 3, &segments[1..3]);
-    assert_eq!(store.prune(1, None).unwrap(), 3);
+    assert_eq!(store.prune(1).unwrap(), 3);
     let manifest = Name::Manifest(3).to_string();
     let kept = ["LOCK", "generation-1", &manifest, "segment-2-1-1.bin", "segment-3-1-2.bin", "segment-4-1-3.bin"];
     assert_eq!(names(dir.path()), kept);
@@ -292,7 +293,7 @@ fn leftovers_of_a_dead_process_are_harmless_and_pruned() {
     let store = open(dir.path());
     assert_eq!(store.latest().unwrap().unwrap().checkpoint, 1);
     publish(&store, 2, &[]);
-    store.prune(1, None).unwrap();
+    store.prune(1).unwrap();
     assert_eq!(names(dir.path()), ["LOCK", "generation-2", &Name::Manifest(2).to_string(), "notes.txt"]);
 }
 
@@ -333,7 +334,7 @@ proptest! {
                 segments.splice(range, [merged]);
             }
             publish(&store, checkpoint, &segments);
-            store.prune(1, None).unwrap();
+            store.prune(1).unwrap();
         }
         let manifest = store.latest().unwrap().unwrap();
         prop_assert_eq!(replay(&store.load(&manifest.segments).unwrap()), replay(&all));
@@ -351,4 +352,19 @@ proptest! {
         prop_assert!(segments.len() < 20);
         prop_assert_eq!(replay(&store.load(&segments).unwrap()), replay(&history.concat()));
     }
+}
+
+#[test]
+fn the_checkpoint_before_a_swap_on_probation_is_kept_whoever_prunes() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    for number in 1..=4 {
+        let mut manifest = manifest(number, store.generation());
+        manifest.probation =
+            (number > 1).then(|| Probation { swaps: Vec::new(), boundary: 1, until: 5, recoveries: 0 });
+        store.publish(&manifest).unwrap();
+    }
+    store.prune(1).unwrap();
+    assert_eq!(store.checkpoint(1).unwrap().checkpoint, 1);
+    assert!(matches!(store.checkpoint(2), Err(Error::Corrupt { .. })), "the others went");
 }
