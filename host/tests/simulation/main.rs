@@ -33,9 +33,27 @@ const RUNS: u64 = 200;
 /// Among so many seeds each deliberate bug must be found.
 const ENOUGH: u64 = 10_000;
 
-/// Whether a history by these rules can show a bug: an overtaken process matters where locks do not keep it out.
+/// Whether a history by these rules can show a bug: an overtaken process matters where locks do not keep it out, and
+/// what swaps could do where there are any.
 fn can_show(bug: Option<Mutation>, rules: &Rules) -> bool {
-    bug != Some(Mutation::TakeOverForgotten) || !rules.locks
+    match bug {
+        Some(Mutation::TakeOverForgotten | Mutation::PublishOverExisting) => !rules.locks,
+        Some(
+            Mutation::PinTooEarly
+            | Mutation::FarewellForgotten
+            | Mutation::RenamedForgotten
+            | Mutation::CountsForgotten
+            | Mutation::SessionsDivided
+            | Mutation::HeldCommitted
+            | Mutation::BoundaryPruned
+            | Mutation::OpenCommittedOnProbation
+            | Mutation::OpenForgottenOnProbation
+            | Mutation::HeldSwept
+            | Mutation::HeldKeptOnGoingBack
+            | Mutation::StateKeptOnGoingBack,
+        ) => rules.changing > 0,
+        _ => true,
+    }
 }
 
 /// One history. Gives what it did, as one number.

@@ -245,7 +245,7 @@ impl World {
             max_age: Duration::from_millis([1, 50, 10_000][random.below(3)]),
         };
         let outputs = outputs(roll, &mut random);
-        rules.changing = [0, 3, 10][random.below(3)];
+        rules.changing = [0, 4, 12][random.below(3)];
         rules.fresh = !timed && random.percent(30);
         let log = Arc::new(Log { told, spec: spec.clone(), seen: Mutex::default() });
         let watch = {

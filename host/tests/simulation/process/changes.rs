@@ -25,7 +25,7 @@ impl Attempt<'_, '_> {
     /// Somebody wants other versions, or those before.
     pub(super) fn change_something(&mut self) -> Result<(), Broken> {
         if self.checkpointer.probation().is_some() {
-            if self.random().percent(15) {
+            if self.random().percent(35) {
                 self.tell("is asked to go back");
                 self.process.go_back = true;
                 return Err(Failure::new(Class::Plugin, anyhow::anyhow!("the swap is taken back")).into());
@@ -101,7 +101,7 @@ impl Attempt<'_, '_> {
         }
         let swap = |setup: &Setup| versions::digest(setup.entries[of].version);
         let (from, to) = (swap(&before), swap(&self.setup));
-        let checkpoints = self.random().below(3) as u64;
+        let checkpoints = [0, 1, 3, 6][self.random().below(4)];
         let probation = Probation {
             swaps: vec![Swapped {
                 plugin: world.spec.aggregates[of].name.clone(),
