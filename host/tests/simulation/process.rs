@@ -18,12 +18,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use wasmill::checkpointer::{Checkpointer, WholeCut};
+use wasmill::chronicle::of_swap;
 use wasmill::coordinator::worker_of;
 use wasmill::disk::Disk;
 use wasmill::failure::Failure;
 use wasmill::recovery::{Beginning, go_back, must_go_back, recover_files, take_over};
 use wasmill::sink::{FileNaming, SinkCut, Writers, dead_letter_batch};
-use wasmill::store::LocalStore;
+use wasmill::store::history::{Action, Entry, Outcome};
+use wasmill::store::{LocalStore, Swapped};
 use wasmill_pipeline::change::Change;
 use wasmill_pipeline::error::Class;
 use wasmill_pipeline::fault::{FaultRules, Treatment};
@@ -198,7 +200,11 @@ impl<'w> Process<'w> {
             && (self.go_back || must_go_back(newest).is_some())
         {
             world.tell(format_args!("{} goes back from {}", self.disk.process(), newest.checkpoint));
-            manifest = Some(go_back(&store, newest)?);
+            let event = |swap: &Swapped, boundary| Entry {
+                time_us: 0,
+                ..of_swap(swap, Action::Rollback, Outcome::RolledBack, boundary, "as was asked")
+            };
+            manifest = Some(go_back(&store, newest, event)?);
         }
         self.on_probation = manifest.as_ref().is_some_and(|manifest| manifest.probation.is_some());
         let named = manifest.as_ref().map(|manifest| versions::setup(&world.spec, &manifest.plugins, &manifest.beside));
