@@ -223,7 +223,7 @@ impl Value<'_> {
 
 /// Equal to the last bit, or near enough.
 fn near(a: f64, b: f64, tolerance: f64) -> bool {
-    a.to_bits() == b.to_bits() || a == b || (a - b).abs() <= tolerance * a.abs().max(b.abs())
+    a.to_bits() == b.to_bits() || (a - b).abs() <= tolerance * a.abs().max(b.abs())
 }
 
 impl std::fmt::Display for Value<'_> {

@@ -14,6 +14,9 @@ use wasmill::store::latest_in;
 use wasmill_pipeline::spec::Window;
 use wasmill_pipeline::testing::{Expected, Row, expected, expected_but_for, expected_rows_from, untagged};
 
+/// A row without its tag, behind that.
+type Tagged = (i64, Row);
+
 /// Compares all committed rows with the oracle.
 ///
 /// # Errors
@@ -71,7 +74,7 @@ fn fresh(world: &World, of: usize) -> Vec<(i64, Fresh)> {
 }
 
 /// Rows count what came since the last version without state began, before that since the one before, and so on.
-fn since_fresh(world: &World, of: usize, fresh: &[(i64, Fresh)], rows: &[(i64, Row)]) -> Result<(), String> {
+fn since_fresh(world: &World, of: usize, fresh: &[(i64, Fresh)], rows: &[Tagged]) -> Result<(), String> {
     let (spec, begin) = (&world.spec.aggregates[of], BTreeMap::new());
     let begins: Vec<_> =
         std::iter::once((i64::MIN, &begin)).chain(fresh.iter().map(|(t, f)| (*t, &f.offsets))).collect();
@@ -136,7 +139,7 @@ fn difference<'a, T: PartialEq + Ord>(one: &'a [T], other: &[T]) -> Vec<&'a T> {
 }
 
 /// All rows that readers found, sorted; and those of aggregates with the tags of the versions that made them.
-fn committed(world: &World) -> Result<(Expected, Vec<Vec<(i64, Row)>>), String> {
+fn committed(world: &World) -> Result<(Expected, Vec<Vec<Tagged>>), String> {
     let checkpoints = world.log().checkpoints();
     let mut tagged = vec![vec![]; world.spec.aggregates.len()];
     let aggregates = &world.spec.aggregates;

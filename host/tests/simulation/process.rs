@@ -234,7 +234,9 @@ impl<'w> Process<'w> {
             let aggregates = setup.entries.iter().map(|entry| changes::instance(entry, &calls, NEVER)).collect();
             let mut machine = Worker::new(plan.clone(), number, Box::new(TestParser::default()), aggregates);
             machine.treat(treatment());
-            failed.iter().for_each(|(of, why)| machine.give_up_shadow(*of, why));
+            for (of, why) in &failed {
+                machine.give_up_shadow(*of, why);
+            }
             for (&partition, &(offset, watermark)) in &beginning.partitions {
                 if worker_of(partition, workers) == number {
                     machine.assign(partition, offset, watermark);
@@ -434,7 +436,7 @@ impl Attempt<'_, '_> {
             whole.cuts.push(cut);
             whole.files.extend(files);
         }
-        self.done = self.named.done(whole.cuts.iter());
+        self.done = self.named.done(&whole.cuts.iter().collect::<Vec<_>>());
         let made = self.checkpointer.publish(whole)?;
         self.process.go_back = false;
         self.process.on_probation = self.checkpointer.probation().is_some();
@@ -487,21 +489,5 @@ impl Attempt<'_, '_> {
         self.pipeline.drain(&mut written)?;
         self.checkpointer.confirm_next();
         self.write(written)
-    }
-
-    /// Reads all there is, in whatever order.
-    fn read_all(&mut self) -> Result<(), Broken> {
-        self.discover();
-        let world = self.process.world;
-        while self.next.iter().any(|(&p, &next)| next < world.topic[p as usize].len()) {
-            self.read(30)?;
-            if self.random().percent(30) {
-                let worker = self.any_worker();
-                let mut written = Vec::new();
-                self.pipeline.close(worker, &mut written)?;
-                self.write(written)?;
-            }
-        }
-        Ok(())
     }
 }

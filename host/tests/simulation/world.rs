@@ -39,6 +39,7 @@ pub(crate) struct World {
 
 /// What may happen in this history.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a rule of its own")]
 pub(crate) struct Rules {
     /// Idle partitions, partitions that come later and runs that end in between: what is too late depends on time then.
     pub(crate) timed: bool,

@@ -86,7 +86,9 @@ impl<'t> World<'t> {
     }
 
     fn note(&mut self, written: Written) {
-        written.into_iter().for_each(|(worker, effect)| self.written[worker].push(effect));
+        for (worker, effect) in written {
+            self.written[worker].push(effect);
+        }
     }
 
     fn all_work(&self) -> bool {
@@ -213,7 +215,9 @@ impl<'t> World<'t> {
 
     /// All go on, and the cut under way is finished.
     fn settle(&mut self) {
-        (0..self.workers).for_each(|worker| self.go_on(worker));
+        for worker in 0..self.workers {
+            self.go_on(worker);
+        }
         if self.cutting.is_some() || self.setup.entries.len() != self.stored.setup.entries.len() || self.fresh.is_some()
         {
             self.whole_cut(true);

@@ -85,8 +85,12 @@ impl Setup {
         });
         let beside: Vec<_> = beside.collect();
         let mut plan = Plan::with(&spec, "events", parser.description(), &descriptions, &beside, workers).unwrap();
-        self.pins.iter().for_each(|(&of, &before)| plan.pin(of, before));
-        self.from.iter().for_each(|(&of, &from)| plan.observe(of, Some(from)));
+        for (&of, &before) in &self.pins {
+            plan.pin(of, before);
+        }
+        for (&of, &from) in &self.from {
+            plan.observe(of, Some(from));
+        }
         Arc::new(plan)
     }
 
@@ -168,14 +172,14 @@ impl Setup {
     }
 
     /// Aggregates whose retiring version has nothing left to do, by the cuts of all workers.
-    pub(crate) fn done<'c>(&self, cuts: impl Iterator<Item = &'c Cut> + Clone) -> BTreeSet<usize> {
+    pub(crate) fn done(&self, cuts: &[&Cut]) -> BTreeSet<usize> {
         let done = |&(&of, &before): &(&usize, &i64)| {
             let spec = &spec_of_all_windows().aggregates[of];
             let (Window::Tumbling { size_us: span, .. }
             | Window::Sliding { size_us: span, .. }
             | Window::Session { gap_us: span }) = spec.window;
             let over = before.saturating_add(span).saturating_add(spec.allowed_lateness_us);
-            cuts.clone().all(|cut| cut.closed_up_to_us > over && cut.retiring_groups.get(&of) == Some(&0))
+            cuts.iter().all(|cut| cut.closed_up_to_us > over && cut.retiring_groups.get(&of) == Some(&0))
         };
         self.pins.iter().filter(done).map(|(&of, _)| of).collect()
     }

@@ -27,13 +27,16 @@ pub(crate) struct Fresh {
     pub(crate) rows: usize,
 }
 
+/// The version of a group's state, the time of its last event, and the state.
+type State = (u32, i64, Vec<u8>);
+
 /// The last checkpoint.
 pub(crate) struct Stored {
     pub(crate) setup: Setup,
     pub(crate) partitions: BTreeMap<i32, (i64, i64)>,
     pub(crate) floor: Option<i64>,
     /// By name: the version and the last event of each group's state, and the state.
-    pub(crate) states: BTreeMap<String, BTreeMap<GroupId, (u32, i64, Vec<u8>)>>,
+    pub(crate) states: BTreeMap<String, BTreeMap<GroupId, State>>,
     /// What was committed; rows without their tags.
     pub(crate) out: Expected,
     /// What was found of each shadow.
@@ -70,10 +73,12 @@ impl Stored {
         self.found.clone_from(base);
         self.found.retain(|&of, _| setup.shadow(of).is_some());
         books_close(&cuts);
-        self.done = setup.done(cuts.iter().map(|(cut, _)| cut));
+        self.done = setup.done(&cuts.iter().map(|(cut, _)| cut).collect::<Vec<_>>());
         self.closed_up_to = cuts.iter().map(|(cut, _)| cut.closed_up_to_us).min().unwrap();
         for (cut, written) in cuts {
-            written.into_iter().for_each(|effect| self.write(setup, effect));
+            for effect in written {
+                self.write(setup, effect);
+            }
             for p in cut.partitions {
                 self.partitions.insert(p.partition, (p.next_offset, p.watermark_us));
             }
@@ -81,7 +86,9 @@ impl Stored {
             for (of, found) in &cut.comparisons {
                 self.found.entry(*of).or_default().add(found);
             }
-            cut.deltas.into_iter().for_each(|delta| self.fold(delta));
+            for delta in cut.deltas {
+                self.fold(delta);
+            }
         }
         self.setup = setup.clone();
         let names: Vec<String> =
@@ -164,10 +171,8 @@ impl Stored {
             let versions: BTreeSet<u32> = groups.values().map(|(version, ..)| *version).collect();
             for version in versions {
                 let groups = || groups.iter().filter(|(_, (of, ..))| *of == version);
-                let entry = |(id, (_, last_us, _)): (&GroupId, &(u32, i64, Vec<u8>))| GroupEntry {
-                    id: id.clone(),
-                    last_us: *last_us,
-                };
+                let entry =
+                    |(id, (_, last_us, _)): (&GroupId, &State)| GroupEntry { id: id.clone(), last_us: *last_us };
                 deltas.push(StateDelta {
                     puts: groups().map(entry).collect(),
                     states: BinaryArray::from_iter_values(groups().map(|(_, (.., state))| state)),
@@ -201,7 +206,9 @@ impl Stored {
             machines[partition % workers].assign(partition as i32, offset, watermark);
         }
         let deltas = self.deltas();
-        machines.iter_mut().for_each(|machine| machine.restore(&deltas).unwrap());
+        for machine in &mut machines {
+            machine.restore(&deltas).unwrap();
+        }
         Pipeline::new(machines, self.floor.map_or_else(Watermarks::default, Watermarks::starting_at))
     }
 }

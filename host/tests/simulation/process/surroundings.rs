@@ -9,6 +9,22 @@ use wasmill_pipeline::error::Class;
 use wasmill_pipeline::testing::raw_batch;
 
 impl Attempt<'_, '_> {
+    /// Reads all there is, in whatever order.
+    pub(super) fn read_all(&mut self) -> Result<(), Broken> {
+        self.discover();
+        let world = self.process.world;
+        while self.next.iter().any(|(&p, &next)| next < world.topic[p as usize].len()) {
+            self.read(30)?;
+            if self.random().percent(30) {
+                let worker = self.any_worker();
+                let mut written = Vec::new();
+                self.pipeline.close(worker, &mut written)?;
+                self.write(written)?;
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn let_time_pass(&mut self) {
         let ms = self.random().below(40) as u64;
         let world = self.process.world;
