@@ -60,15 +60,15 @@ fn a_checkpoint_that_was_taken_over_is_the_next_without_the_files_that_have_thei
     let dir = tempfile::tempdir().unwrap();
     let none = serde_json::json!([]);
     let store = open(dir.path());
-    assert_eq!(store.take_over().unwrap(), None);
+    assert_eq!(store.take_over(true).unwrap(), None);
     store.publish(&with_files(1, 1)).unwrap();
-    assert_eq!(store.take_over().unwrap().unwrap(), with_files(2, 1));
+    assert_eq!(store.take_over(true).unwrap().unwrap(), with_files(2, 1));
     store.note_committed(2).unwrap();
-    assert_eq!(store.take_over().unwrap().unwrap(), Manifest { files: none.clone(), ..with_files(3, 1) });
+    assert_eq!(store.take_over(true).unwrap().unwrap(), Manifest { files: none.clone(), ..with_files(3, 1) });
     store.note_recovered(3).unwrap();
     store.note_recovered(3).unwrap();
     let nothing_left = Manifest { files: none.clone(), open_files: none, ..with_files(4, 1) };
-    assert_eq!(store.take_over().unwrap().unwrap(), nothing_left);
+    assert_eq!(store.take_over(true).unwrap().unwrap(), nothing_left);
     assert_eq!(store.latest().unwrap().unwrap(), nothing_left);
 }
 
@@ -80,7 +80,7 @@ fn a_process_that_was_taken_over_cannot_publish() {
     // As where locks do not work.
     fs::remove_file(dir.path().join("LOCK")).unwrap();
     let second = open(dir.path());
-    assert_eq!(second.take_over().unwrap().unwrap().checkpoint, 2);
+    assert_eq!(second.take_over(true).unwrap().unwrap().checkpoint, 2);
     fs::remove_file(dir.path().join("generation-2")).unwrap();
     assert_eq!(first.publish(&manifest(2, 1)).unwrap_err().class(), Class::Fenced, "it looked before the second came");
 }
@@ -181,12 +181,12 @@ fn a_newer_format_is_refused_and_untouched() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let path = dir.path().join(Name::Manifest(1).to_string());
-    fs::write(&path, r#"{"manifest":{"format":2}}"#).unwrap();
+    fs::write(&path, r#"{"manifest":{"format":3}}"#).unwrap();
     let error = store.latest().unwrap_err();
     assert_eq!(error.class(), Class::Config);
-    assert!(error.to_string().contains("format 2") && error.to_string().contains("up to 1"), "{error}");
+    assert!(error.to_string().contains("format 3") && error.to_string().contains("up to 2"), "{error}");
     assert!(store.prune(1).is_err());
-    assert_eq!(fs::read(&path).unwrap(), br#"{"manifest":{"format":2}}"#);
+    assert_eq!(fs::read(&path).unwrap(), br#"{"manifest":{"format":3}}"#);
 }
 
 #[test]
