@@ -68,7 +68,9 @@ impl Chronicle {
 
     /// Notes what a checkpoint says has happened, unless whoever made it came to that.
     pub fn recover(&self, entries: &[Entry]) {
-        entries.iter().for_each(|entry| self.write(entry));
+        for entry in entries {
+            self.write(entry);
+        }
     }
 
     /// The pipeline does not stop for want of a line in its history.

@@ -114,7 +114,7 @@ impl Swapper {
             }
             Ask::Rollback { plugin } if plugin == "generator" => {
                 let generating = self.generator.as_ref().ok_or_else(|| not_found("this pipeline has no generator"))?;
-                self.roll_generator_back(generating, who)
+                roll_generator_back(generating, who)
             }
             Ask::Swap { plugin, component, policy, dry_run } => {
                 let wish = self.wish(&plugin, who)?;
@@ -163,16 +163,10 @@ impl Swapper {
         let new = self.load(old, component)?;
         if new.digest() == old.digest() {
             let message = "this version is in force already".to_owned();
-            return Ok(answer(wish.action(Deed::Swap, &new, None, message), Outcome::Unchanged));
+            return Ok(answer(&wish.action(Deed::Swap, &new, None, message), Outcome::Unchanged));
         }
         self.nothing_on_probation()?;
         wish.nothing_beside()?;
-        if let Some(why) = wish.place.and_then(|place| lock(&self.view.faults).out_of_service(place)) {
-            return Err(conflict(format!(
-                "{} is out of service ({why}); stop the pipeline, put the new version in its file, and start again",
-                old.name()
-            )));
-        }
         match wish.place {
             None => self.swap_parser(wish, &new, asked, dry_run, reply),
             Some(place) => self.swap_aggregate(wish, place, &new, asked, dry_run, reply),
@@ -203,7 +197,7 @@ impl Swapper {
         let message = "records from the boundary on are parsed by the new version; all files are closed there";
         let action = Action { difference, ..wish.action(Deed::Swap, new, None, message.to_owned()) };
         if dry_run {
-            return Ok(answer(action, Outcome::WouldBeAccepted));
+            return Ok(answer(&action, Outcome::WouldBeAccepted));
         }
         let origins = (0..next.plan.aggregates.len()).map(Origin::Same).collect();
         self.put(Prepared::new(action, base, next, origins, true, Pin::No), true, reply)
@@ -233,6 +227,14 @@ impl Swapper {
                 next.descriptions[place].restores
             )));
         }
+        if policy == Policy::Pin
+            && let Some(why) = lock(&self.view.faults).out_of_service(place)
+        {
+            return Err(unacceptable(format!(
+                "the version in force is out of service ({why}), and cannot end what it began; take --policy fresh, or a \
+                 version that reads its state"
+            )));
+        }
         let difference = trial::aggregate(base, place, &next, place, policy == Policy::Migrate, &self.samples())?;
         let message = match policy {
             Policy::Migrate => "open windows go on with what they have counted, read by the new version",
@@ -245,7 +247,7 @@ impl Swapper {
         let message = format!("{message}; files are closed at the boundary, later ones have the new version's columns");
         let action = Action { difference, ..wish.action(Deed::Swap, new, Some(policy), message) };
         if dry_run {
-            return Ok(answer(action, Outcome::WouldBeAccepted));
+            return Ok(answer(&action, Outcome::WouldBeAccepted));
         }
         let mut origins: Vec<Origin> = (0..base.plan.aggregates.len()).map(Origin::Same).collect();
         let (next, pin) = match policy {
@@ -447,11 +449,11 @@ impl Swapper {
             file: who == "file",
         };
         if new.digest() == old.digest() {
-            return Ok(answer(action, Outcome::Unchanged));
+            return Ok(answer(&action, Outcome::Unchanged));
         }
         action.difference = trial::generator(generating, &old, &new)?;
         if dry_run {
-            return Ok(answer(action, Outcome::WouldBeAccepted));
+            return Ok(answer(&action, Outcome::WouldBeAccepted));
         }
         let instance = new.generator(&generating.config_json, generating.seed);
         let instance = instance.map_err(|error| unacceptable(chain(&error)))?;
@@ -463,26 +465,7 @@ impl Swapper {
         };
         generating.slot.replace(new, instance, Box::new(taken_back));
         self.view.history.note(&of_action(&action, Happened::InForce, None, ""));
-        Ok(answer(action, Outcome::InForce))
-    }
-
-    fn roll_generator_back(&self, generating: &Generating, who: &str) -> Result<Done, Refusal> {
-        let from = generating.slot.component().digest().to_owned();
-        if !generating.slot.take_back(&format!("asked by {who}")) {
-            return Err(conflict("the generator is not on trial: swap the version before in, by its digest"));
-        }
-        let action = Action {
-            kind: Deed::Rollback,
-            who: who.to_owned(),
-            plugin: "generator".to_owned(),
-            from,
-            to: generating.slot.component().digest().to_owned(),
-            policy: None,
-            message: "the generator before goes on with the next batch".to_owned(),
-            difference: Vec::new(),
-            file: false,
-        };
-        Ok(answer(action, Outcome::RolledBack))
+        Ok(answer(&action, Outcome::InForce))
     }
 }
 
@@ -532,7 +515,26 @@ impl Wish<'_> {
     }
 }
 
-fn answer(action: Action, outcome: Outcome) -> Done {
+fn roll_generator_back(generating: &Generating, who: &str) -> Result<Done, Refusal> {
+    let from = generating.slot.component().digest().to_owned();
+    if !generating.slot.take_back(&format!("asked by {who}")) {
+        return Err(conflict("the generator is not on trial: swap the version before in, by its digest"));
+    }
+    let action = Action {
+        kind: Deed::Rollback,
+        who: who.to_owned(),
+        plugin: "generator".to_owned(),
+        from,
+        to: generating.slot.component().digest().to_owned(),
+        policy: None,
+        message: "the generator before goes on with the next batch".to_owned(),
+        difference: Vec::new(),
+        file: false,
+    };
+    Ok(answer(&action, Outcome::RolledBack))
+}
+
+fn answer(action: &Action, outcome: Outcome) -> Done {
     Done::Answer(Box::new(action.answer(outcome, None)))
 }
 

@@ -72,6 +72,10 @@ impl Coordinator {
         let number = self.checkpointer.checkpoint() + 1;
         self.shared.stand_at.store(number, Ordering::SeqCst);
         let parts = self.collect()?;
+        if action.kind == Deed::Promote && has_failed(&parts, place) {
+            return self
+                .go_on_as_before(parts, "the shadow has failed meanwhile; see `wasmill shadow`, and discard it");
+        }
         let cost_before = self.cost(place);
         let treatment = {
             let mut faults = lock(&self.faults);
@@ -106,6 +110,16 @@ impl Coordinator {
             lock(&self.faults).set_probation(Vec::new());
         }
         self.tell_done(&action, outcome, &detail, boundary, pause);
+        Ok(())
+    }
+
+    /// Lets all workers go on with what they had, and makes the boundary an ordinary checkpoint.
+    fn go_on_as_before(&mut self, parts: Parts, why: &str) -> Result<(), Failure> {
+        self.tell_all(|| Command::GoOn(None))?;
+        self.publish(parts)?;
+        self.wait_until_all_go_on()?;
+        let reply = self.switchboard.end().and_then(|under_way| under_way.reply);
+        refuse(reply.as_ref(), RefusalKind::Conflict, why.to_owned());
         Ok(())
     }
 
@@ -254,6 +268,12 @@ impl Coordinator {
         let prepared = Prepared::new(action, &self.assembly, assembly, origins, false, Pin::No);
         self.put(prepared.map_err(|error| Failure::new(Class::Plugin, error))?)
     }
+}
+
+/// Whether an aggregate's shadow failed before the cut.
+fn has_failed(parts: &Parts, aggregate: Option<usize>) -> bool {
+    let found = parts.cuts.iter().filter_map(|cut| cut.comparisons.get(&aggregate?));
+    found.into_iter().any(|found| found.failed.is_some())
 }
 
 /// What whoever asked is told, and what the history says.

@@ -78,10 +78,11 @@ pub(super) fn aggregate(
     let (old, new) = (component(base, place), component(next, at));
     let old_rows = rows(base, place, &samples.0)?;
     let new_rows = rows(next, at, &samples.0)?;
-    let states = if migrates { states(base, place, &old_rows).map_err(|fault| of_old(&fault))? } else { Vec::new() };
+    // A version in force that fails on them itself is no measure.
+    let states = if migrates { states(base, place, &old_rows).unwrap_or_default() } else { Vec::new() };
     let tried = plugin::aggregate_laws(new, &json, &new_rows, &states);
     let tried = tried.map_err(|broken| unacceptable(format!("{} {broken}", new.name())))?;
-    let old_cost = plugin::update_ns_per_row(old, &json, &old_rows).map_err(|fault| of_old(&fault))?;
+    let old_cost = plugin::update_ns_per_row(old, &json, &old_rows).ok().flatten();
     let new_cost = plugin::update_ns_per_row(new, &json, &new_rows);
     let new_cost = new_cost.map_err(|fault| unacceptable(fault.to_string()))?;
     differences((old, &json, old_cost), (new, &json, new_cost), tried)
@@ -99,7 +100,6 @@ pub(super) fn parser(base: &Assembly, next: &Assembly, samples: &Samples) -> Res
     let tried = tried.map_err(|broken| unacceptable(format!("{} {broken}", new.name())))?;
     let old_cost = plugin::parse_ns_per_record(old, &json, topic, base.wanted().as_deref(), &samples.0);
     let new_cost = plugin::parse_ns_per_record(new, &json, topic, wanted.as_deref(), &samples.0);
-    // The version in force may fail on a record that is poison to it; then there is nothing to compare with.
     let old_cost = old_cost.ok().flatten();
     let new_cost = new_cost.map_err(|fault| unacceptable(fault.to_string()))?;
     differences((old, &json, old_cost), (new, &json, new_cost), tried)
@@ -110,8 +110,8 @@ pub(super) fn parser(base: &Assembly, next: &Assembly, samples: &Samples) -> Res
 /// # Errors
 /// As for [`aggregate`].
 pub(super) fn generator(at_work: &Generating, old: &Component, new: &Component) -> Result<Vec<String>, Refusal> {
-    let (first, time_us) = at_work.slot.next();
-    let times_us: Vec<i64> = (0..GENERATED).map(|n| time_us + n * 1_000).collect();
+    let (first, last_us) = at_work.slot.next();
+    let times_us: Vec<i64> = (0..GENERATED).map(|n| last_us + n * 1_000).collect();
     let tried = plugin::generator_laws(new, &at_work.config_json, at_work.seed, first, &times_us);
     let tried = tried.map_err(|broken| unacceptable(format!("{} {broken}", new.name())))?;
     differences((old, &at_work.config_json, None), (new, &at_work.config_json, None), tried)
@@ -174,10 +174,4 @@ fn states(base: &Assembly, place: usize, samples: &[Sample]) -> Result<Vec<(u32,
     }
     let states = aggregate.snapshot(&slots)?;
     Ok(states.iter().flatten().map(|state| (version, state.to_vec())).collect())
-}
-
-fn of_old(fault: &Fault) -> Refusal {
-    unacceptable(format!(
-        "the version in force cannot be compared with, as it fails on the last records itself: {fault}"
-    ))
 }

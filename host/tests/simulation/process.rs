@@ -65,8 +65,8 @@ pub(crate) struct Process<'w> {
     go_back: bool,
     /// Whether a swap is on probation.
     on_probation: bool,
-    /// Whether it has taken no checkpoint over yet.
-    new: bool,
+    /// How often it has taken a checkpoint over.
+    taken_over: u32,
 }
 
 impl<'w> Process<'w> {
@@ -87,7 +87,7 @@ impl<'w> Process<'w> {
             troubled,
             go_back: false,
             on_probation: false,
-            new: true,
+            taken_over: 0,
         }
     }
 
@@ -105,7 +105,7 @@ impl<'w> Process<'w> {
             troubled: false,
             go_back: false,
             on_probation: false,
-            new: true,
+            taken_over: 0,
         }
     }
 
@@ -199,8 +199,8 @@ impl<'w> Process<'w> {
         let (root, world) = (Path::new(OUTPUT), self.world);
         let store = LocalStore::open(disk.clone(), Path::new(CHECKPOINTS), &mut |_| ControlFlow::Break(()))?;
         let first = world.identity(&Setup::first());
-        let mut manifest = take_over(&store, &first.pipeline, &first.fingerprint, self.new)?;
-        self.new = false;
+        let mut manifest = take_over(&store, &first.pipeline, &first.fingerprint, self.taken_over == 0)?;
+        self.taken_over += 1;
         if let Some(newest) = manifest.as_ref().filter(|manifest| manifest.probation.is_some())
             && (self.go_back || must_go_back(newest).is_some())
         {
