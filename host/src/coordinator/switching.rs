@@ -103,7 +103,7 @@ impl Coordinator {
         self.cut()?;
         lock(&self.progress).switch_pause = pause;
         if !on_probation {
-            lock(&self.faults).set_probation(Vec::new());
+            self.end_probation()?;
         }
         self.tell_done(&action, outcome, &detail, boundary, pause);
         Ok(())
@@ -192,15 +192,20 @@ impl Coordinator {
         Err(Failure::new(Class::Plugin, GoBack { why, who: None }))
     }
 
-    /// A swap is for good.
-    pub(super) fn confirm(&mut self, confirmed: &Probation, boundary: &Boundary) -> Result<(), Failure> {
-        self.cost_before = None;
+    /// A fault is from now on one like any other, to the workers too.
+    fn end_probation(&self) -> Result<(), Failure> {
         let treatment = {
             let mut faults = lock(&self.faults);
             faults.set_probation(Vec::new());
             Arc::new(faults.treatment())
         };
-        self.tell_all(|| Command::Treat(treatment.clone()))?;
+        self.tell_all(|| Command::Treat(treatment.clone()))
+    }
+
+    /// A swap is for good.
+    pub(super) fn confirm(&mut self, confirmed: &Probation, boundary: &Boundary) -> Result<(), Failure> {
+        self.cost_before = None;
+        self.end_probation()?;
         for swap in &confirmed.swaps {
             tracing::info!(plugin = swap.plugin, digest = swap.to, "the swap is for good");
             self.history.note(&of_swap(swap, Deed::Swap, Happened::Confirmed, boundary.clone(), ""));
