@@ -4,6 +4,7 @@ use super::{Coordinator, Parts};
 use crate::admin::control::{Boundary, Outcome, RefusalKind};
 use crate::assembly::Assembly;
 use crate::chronicle::{of_action, of_swap};
+use crate::failpoint;
 use crate::failure::Failure;
 use crate::shared::{Command, Cost, Report, lock};
 use crate::store::history::{Action as Deed, Outcome as Happened};
@@ -72,6 +73,7 @@ impl Coordinator {
         let number = self.checkpointer.checkpoint() + 1;
         self.shared.stand_at.store(number, Ordering::SeqCst);
         let parts = self.collect()?;
+        failpoint::reach("all-stand-still");
         let cost_before = self.cost(place);
         let treatment = {
             let mut faults = lock(&self.faults);
@@ -85,7 +87,9 @@ impl Coordinator {
             commands.send(Command::GoOn(Some(Box::new(upgrade)))).map_err(|_| self.workers_gone())?;
             waker.wake();
         }
+        failpoint::reach("upgrades-sent");
         let boundary = self.publish(parts)?.boundary;
+        failpoint::reach("boundary-published");
         let pause = self.wait_until_all_go_on()?;
         let until = number + 1 + checkpoints;
         let probation = || Probation { swaps: vec![swapped], boundary: number, until, recoveries: 0 };
@@ -100,7 +104,9 @@ impl Coordinator {
         self.checkpointer.tell(of_action(&action, happened, Some(boundary.clone()), &detail));
         self.cost_before = on_probation.then_some(cost_before);
         self.work_with(assembly);
+        failpoint::reach("versions-changed");
         self.cut()?;
+        failpoint::reach("versions-in-force");
         lock(&self.progress).switch_pause = pause;
         if !on_probation {
             self.end_probation()?;
@@ -204,6 +210,7 @@ impl Coordinator {
 
     /// A swap is for good.
     pub(super) fn confirm(&mut self, confirmed: &Probation, boundary: &Boundary) -> Result<(), Failure> {
+        failpoint::reach("swap-confirmed");
         self.cost_before = None;
         self.end_probation()?;
         for swap in &confirmed.swaps {
