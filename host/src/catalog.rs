@@ -4,6 +4,7 @@ use crate::admin::control::Policy;
 use crate::assembly::{Assembly, BesideVersion, Versions, chain};
 use crate::chronicle::{Chronicle, of_swap};
 use crate::config::{Swap, SwapPolicy};
+use crate::failpoint;
 use crate::failure::Failure;
 use crate::plugin::Component;
 use crate::store::history::{Action, Outcome};
@@ -233,6 +234,7 @@ pub fn start_with_files(
         ..manifest
     };
     store.publish(&manifest)?;
+    failpoint::reach("files-swapped-in");
     for swap in &swaps {
         let Swapped { plugin, from, to, .. } = swap;
         tracing::info!(plugin, from, to, checkpoint = boundary.checkpoint, "its file has changed: swapped");

@@ -215,6 +215,9 @@ impl Checkpointer {
         };
         self.store.publish(&manifest)?;
         failpoint::reach("manifest-published");
+        if confirmed.is_some() {
+            failpoint::reach("confirmation-published");
+        }
         (self.checkpoint, self.held) = (number, held);
         let boundary = manifest.boundary();
         sink::note_files(self.disk.as_ref(), &self.output_root, &finished, &boundary, made_at_us)?;

@@ -107,6 +107,10 @@ impl Faults {
             let name = outputs.names.get(index)?;
             Some((name, self.aggregates.get_mut(index)?))
         }) else {
+            if matches!(failure.cause, Cause::Record { .. }) && self.parser.policy != FaultPolicy::Stop {
+                // It stopped as one on probation does, and has not heard yet that this is over.
+                return Verdict::Replay;
+            }
             // A parser's record was found already: there is nothing left to find out.
             return Verdict::Stop;
         };
@@ -269,6 +273,16 @@ mod tests {
         assert_eq!(faults.judge(&finish, &outputs()), Verdict::Replay);
         assert_eq!(faults.judge(&finish, &outputs()), Verdict::Stop);
         assert_eq!(faults.out_of_service(0), None);
+    }
+
+    #[test]
+    fn a_parser_that_stops_as_on_probation_just_after_it_goes_on_as_any_other() {
+        let mut faults = faults(FaultPolicy::DeadLetter);
+        let found = failure(None, Cause::Record { partition: 0, offset: 7 });
+        faults.set_probation(vec![None]);
+        assert_eq!(faults.judge(&found, &outputs()), Verdict::GoBack);
+        faults.set_probation(Vec::new());
+        assert_eq!(faults.judge(&found, &outputs()), Verdict::Replay);
     }
 
     #[test]

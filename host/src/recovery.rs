@@ -81,6 +81,7 @@ pub fn go_back(
         events: probation.swaps.iter().map(|swap| event(swap, at.clone())).collect(),
         ..boundary
     };
+    failpoint::reach("going-back");
     store.publish(&back)?;
     failpoint::reach("went-back");
     Ok(back)

@@ -80,7 +80,9 @@ impl Swapper {
         if refusal.kind != RefusalKind::Unacceptable {
             return;
         }
-        tracing::warn!(plugin, digest, who, "{kind} refused: {}", refusal.message);
+        // A law is shown with an input, line by line; an entry of the log is one line.
+        let message = refusal.message.lines().map(str::trim).collect::<Vec<_>>().join(" | ");
+        tracing::warn!(plugin, digest, who, "{kind} refused: {message}");
         let in_force = lock(&self.view.in_force).as_ref().and_then(|at_work| {
             let component = at_work.versions.all().find(|component| component.name() == plugin)?;
             Some(component.digest().to_owned())

@@ -4,6 +4,7 @@ use super::{Coordinator, Parts};
 use crate::admin::control::{Boundary, Outcome, RefusalKind};
 use crate::assembly::Assembly;
 use crate::chronicle::{of_action, of_swap};
+use crate::failpoint;
 use crate::failure::Failure;
 use crate::shared::{Command, Cost, Report, lock};
 use crate::store::history::{Action as Deed, Outcome as Happened};
@@ -72,6 +73,7 @@ impl Coordinator {
         let number = self.checkpointer.checkpoint() + 1;
         self.shared.stand_at.store(number, Ordering::SeqCst);
         let parts = self.collect()?;
+        failpoint::reach("all-stand-still");
         if action.kind == Deed::Promote && has_failed(&parts, place) {
             return self
                 .go_on_as_before(parts, "the shadow has failed meanwhile; see `wasmill shadow`, and discard it");
@@ -89,7 +91,9 @@ impl Coordinator {
             commands.send(Command::GoOn(Some(Box::new(upgrade)))).map_err(|_| self.workers_gone())?;
             waker.wake();
         }
+        failpoint::reach("upgrades-sent");
         let boundary = self.publish(parts)?.boundary;
+        failpoint::reach("boundary-published");
         let pause = self.wait_until_all_go_on()?;
         let until = number + 1 + checkpoints;
         let probation = || Probation { swaps: vec![swapped], boundary: number, until, recoveries: 0 };
@@ -104,10 +108,12 @@ impl Coordinator {
         self.checkpointer.tell(of_action(&action, happened, Some(boundary.clone()), &detail));
         self.cost_before = on_probation.then_some(cost_before);
         self.work_with(assembly);
+        failpoint::reach("versions-changed");
         self.cut()?;
+        failpoint::reach("versions-in-force");
         lock(&self.progress).switch_pause = pause;
         if !on_probation {
-            lock(&self.faults).set_probation(Vec::new());
+            self.end_probation()?;
         }
         self.tell_done(&action, outcome, &detail, boundary, pause);
         Ok(())
@@ -206,15 +212,21 @@ impl Coordinator {
         Err(Failure::new(Class::Plugin, GoBack { why, who: None }))
     }
 
-    /// A swap is for good.
-    pub(super) fn confirm(&mut self, confirmed: &Probation, boundary: &Boundary) -> Result<(), Failure> {
-        self.cost_before = None;
+    /// A fault is from now on one like any other, to the workers too.
+    fn end_probation(&self) -> Result<(), Failure> {
         let treatment = {
             let mut faults = lock(&self.faults);
             faults.set_probation(Vec::new());
             Arc::new(faults.treatment())
         };
-        self.tell_all(|| Command::Treat(treatment.clone()))?;
+        self.tell_all(|| Command::Treat(treatment.clone()))
+    }
+
+    /// A swap is for good.
+    pub(super) fn confirm(&mut self, confirmed: &Probation, boundary: &Boundary) -> Result<(), Failure> {
+        failpoint::reach("swap-confirmed");
+        self.cost_before = None;
+        self.end_probation()?;
         for swap in &confirmed.swaps {
             tracing::info!(plugin = swap.plugin, digest = swap.to, "the swap is for good");
             self.history.note(&of_swap(swap, Deed::Swap, Happened::Confirmed, boundary.clone(), ""));

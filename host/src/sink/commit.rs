@@ -87,6 +87,7 @@ pub fn hold(disk: &dyn Disk, root: &Path, open: &[OpenFile]) -> Result<Vec<Stage
             sync_path(disk, folder)?;
         }
         held.push(file.file.clone());
+        failpoint::reach("open-file-held");
     }
     Ok(held)
 }
