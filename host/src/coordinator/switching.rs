@@ -101,7 +101,7 @@ impl Coordinator {
         self.cost_before = on_probation.then_some(cost_before);
         self.work_with(assembly);
         self.cut()?;
-        lock(&self.progress).switch_pause = pause;
+        lock(&self.progress).switch_pause = Some(pause);
         if !on_probation {
             lock(&self.faults).set_probation(Vec::new());
         }
