@@ -80,6 +80,9 @@ impl Coordinator {
             faults.treatment()
         };
         let from_us = self.instant_after(&parts);
+        if let (Deed::Shadow, Some(of)) = (action.kind, place) {
+            prepared.assembly.begin_shadow(of, number);
+        }
         let (assembly, upgrades) = prepared.upgrades(from_us, &treatment);
         for ((commands, waker), upgrade) in self.commands.iter().zip(&self.wakers).zip(upgrades) {
             commands.send(Command::GoOn(Some(Box::new(upgrade)))).map_err(|_| self.workers_gone())?;
