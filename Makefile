@@ -54,6 +54,17 @@ soak: plugins ## Kill the real process KILLS times on a real Kafka, at every fai
 	CI=1 KILLS=$(KILLS) $(if $(SEED),SEED=$(SEED)) \
 	  cargo test --locked --workspace --test crashes -- --nocapture
 
+# How many swaps in a row, of how many events, and how many of these are read between two checkpoints (0 = all there are).
+SWAPS ?= 100
+SWAP_EVENTS ?= 1000000
+PER_TRIGGER ?= 1500
+
+.PHONY: swaps
+swaps: plugins ## Swap plugins SWAPS times (100) under a backlog on a real Kafka, and show how long that takes
+	host/kafka/kafka.sh jars
+	CI=1 SWAPS=$(SWAPS) WASMILL_EVENTS=$(SWAP_EVENTS) PER_TRIGGER=$(PER_TRIGGER) \
+	  cargo test --locked --workspace --release --test swaps -- --nocapture
+
 .PHONY: sim
 sim: tools ## Simulate RUNS histories with crashes and faulty disks (2000), or repeat one and print it: SEED=n
 	@RUNS='$(RUNS)' SEED='$(SEED)' cargo test --locked --release -p wasmill --test simulation -- --nocapture histories
@@ -100,6 +111,10 @@ target/tools/bin/cargo-fuzz:
 .PHONY: bench
 bench: build ## Measure events/s and CPU seconds for a backlog on a real Kafka
 	host/benches/run.sh
+
+.PHONY: bench-shadow
+bench-shadow: build ## Measure what a shadow costs: CPU seconds and events/s with and without one on a real Kafka
+	host/benches/shadow.sh
 
 .PHONY: clean-data
 clean-data: ## Remove ./data (files and checkpoints) and the data of make kafka-up

@@ -73,8 +73,8 @@ pub struct Progress {
     pub probation: Option<Probation>,
     /// What was found of each shadow, by its aggregate's name.
     pub shadows: BTreeMap<String, Comparison>,
-    /// The longest time a worker stood still for the last change of versions.
-    pub switch_pause: Duration,
+    /// The longest time a worker stood still for the last change of versions, if there was one.
+    pub switch_pause: Option<Duration>,
 }
 
 /// One attempt's coordinator.

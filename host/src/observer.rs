@@ -89,6 +89,7 @@ impl Observer {
             checkpoints: progress.made,
             plugins: self.plugins(&progress, &standings),
             swaps: self.view.history.counts(),
+            swap_pause_us: progress.switch_pause.map(|pause| pause.as_micros() as i64),
             files: progress.files.clone(),
             ..self.still.clone()
         };

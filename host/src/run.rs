@@ -414,7 +414,7 @@ impl Attempt<'_> {
             abort: AtomicBool::new(false),
             standing: (0..workers).map(|_| Mutex::new(Standing::default())).collect(),
         });
-        *lock(&self.view.base) = beginning.totals();
+        self.show(&beginning);
         let (reports_in, reports) = unbounded();
         let read = beginning.manifest.iter().flat_map(|m| &m.partitions);
         let anchors: BTreeMap<i32, Anchor> = read.filter_map(|p| Some((p.partition, p.anchor?))).collect();
@@ -500,6 +500,14 @@ impl Attempt<'_> {
         }
         drop(discovery);
         result
+    }
+
+    /// Tells people what earlier attempts and processes have counted and found.
+    fn show(&self, beginning: &Beginning) {
+        *lock(&self.view.base) = beginning.totals();
+        let mut progress = lock(&self.view.progress);
+        progress.shadows = beginning.found();
+        progress.probation = beginning.manifest.as_ref().and_then(|manifest| manifest.probation.clone());
     }
 
     fn worker(&self, assembly: &Assembly, number: usize) -> Result<Worker, Failure> {

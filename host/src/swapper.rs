@@ -290,7 +290,8 @@ impl Swapper {
         }
         let role = |from_us| BesideRole::Shadow {
             from_us,
-            since: lock(&self.view.progress).checkpoint + 1,
+            // The coordinator says which checkpoint it is.
+            since: 0,
             key_sample,
             tolerance: options.tolerance.clone(),
             found: Comparison::default(),

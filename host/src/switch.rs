@@ -265,6 +265,15 @@ pub fn refuse(reply: Option<&Sender<Reply>>, kind: RefusalKind, message: String)
 }
 
 impl Assembly {
+    /// Sets the checkpoint at which an aggregate's shadow begins.
+    pub fn begin_shadow(&mut self, aggregate: usize, checkpoint: u64) {
+        for version in self.versions.beside.iter_mut().filter(|version| version.of == aggregate) {
+            if let BesideRole::Shadow { since, .. } = &mut version.role {
+                *since = checkpoint;
+            }
+        }
+    }
+
     /// Sets the instant that windows depend on.
     pub fn pin(&mut self, pin: Pin, instant_us: i64) {
         let mut plan = self.plan.as_ref().clone();

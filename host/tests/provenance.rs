@@ -124,6 +124,13 @@ fn a_person_reads_what_made_a_file() {
     };
     let history = History::open(Arc::new(RealDisk), &job.checkpoints());
     assert!(run(&["history", "-c", text(&config)]).expect(0).stderr.contains("nothing was done"));
+    let isolated = job.checkpoints().join("embedded-1");
+    fs::create_dir(&isolated).unwrap();
+    History::open(Arc::new(RealDisk), &isolated).append(&entry).unwrap();
+    let told = run(&["history", "-c", text(&config)]).expect(0);
+    assert!(told.stdout.contains("user:ana"), "{told:?}");
+    told.says(&["of the last isolated run", text(&isolated)]);
+    fs::remove_dir_all(&isolated).unwrap();
     history.append(&entry).unwrap();
     for args in [["-c", text(&config)], ["--checkpoint", text(&job.checkpoints())]] {
         let told = run(&[&["history"], &args[..]].concat()).expect(0).stdout;

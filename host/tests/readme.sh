@@ -2,6 +2,7 @@
 # Runs the ```sh blocks of README.md in order, in a copy of the repository, as a person would: each in the same shell's
 # environment, with a time limit, the first failure ends it. Comments in the README direct it:
 #   <!-- ci: running until CONDITION -->   the next block does not end by itself; go on when CONDITION holds
+#   <!-- ci: wait until CONDITION -->      go on when CONDITION holds
 #   <!-- ci: stop -->                      Ctrl-C what runs; it must end well
 #   <!-- ci: by .ci/run itself -->         the next block is not for here
 # HTTP_PORT and KAFKA_PORT stand in for 8080 and 9092 where these are taken. `readme.sh --list` shows what would run.
@@ -13,11 +14,12 @@ block_limit=${README_LIMIT:-1500}
 say() { echo "readme: $*"; }
 fail() { say "FAILED: $*" >&2; exit 1; }
 
-# README.md as numbered files: N.sh a block, N.running / N.stop / N.elsewhere what a comment says.
+# README.md as numbered files: N.sh a block, N.running / N.wait / N.stop what a comment says.
 split() {
   awk -v out="$1" '
     function next_file(kind) { n++; return sprintf("%s/%03d.%s", out, n, kind) }
     /^<!-- ci: running until .* -->$/ { sub(/^<!-- ci: running until /, ""); sub(/ -->$/, ""); print > next_file("running"); next }
+    /^<!-- ci: wait until .* -->$/ { sub(/^<!-- ci: wait until /, ""); sub(/ -->$/, ""); print > next_file("wait"); next }
     /^<!-- ci: stop -->$/ { print > next_file("stop"); next }
     /^<!-- ci: by .ci\/run itself -->$/ { elsewhere = 1; next }
     /^<!-- ci:/ { print "unknown: " $0 > "/dev/stderr"; exit 1 }
@@ -62,13 +64,18 @@ unset CARGO_TARGET_DIR $(sed -nE 's/^([A-Z_]+)=.*/\1/p' "$root/.env")
 export KAFKA_PORT=$kafka XDG_CACHE_HOME=${XDG_CACHE_HOME:-$work/cache}
 [ "$http" = 8080 ] || export HTTP_LISTEN=127.0.0.1:$http
 
+# What the README says, with the ports of here.
+here() {
+  sed -E -e "s/localhost:8080/localhost:$http/g; s/127.0.0.1:9092/127.0.0.1:$kafka/g" \
+    -e "s/wasmill (status|swap|shadow|promote) /&--url http:\/\/127.0.0.1:$http /; s/wasmill status$/& --url http:\/\/127.0.0.1:$http/" "$1"
+}
+
 # A block as a script that leaves its environment to the next one.
 export -p >"$work/environment"
 script() {
   echo 'set -euo pipefail'
   echo "cd '$copy'; source '$work/environment'; set -x"
-  sed -e "s/localhost:8080/localhost:$http/g; s/127.0.0.1:9092/127.0.0.1:$kafka/g" \
-    -e "s/wasmill status/wasmill status --url http:\/\/127.0.0.1:$http/" "$1"
+  here "$1"
   echo "{ set +x; } 2>/dev/null; export -p >'$work/environment'"
 }
 
@@ -86,7 +93,11 @@ gone() { ! kill -0 -- "-$running" 2>/dev/null; }
 condition=''
 for step in "$work"/blocks/*; do
   case $step in
-    *.running) condition=$(cat "$step") ;;
+    *.running) condition=$(here "$step") ;;
+    *.wait)
+      waited=$(here "$step")
+      say "waiting until: $waited"
+      await "$block_limit" bash -c "cd '$copy' && $waited" ;;
     *.stop)
       # As Ctrl-C does, but only once for those who would pass it on.
       child=$(pgrep -g "$running" -x wasmill) || fail "nothing is there to stop"

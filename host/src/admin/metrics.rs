@@ -87,6 +87,8 @@ fn plugins(out: &mut Page, status: &Status) {
     let outcomes = status.swaps.iter().flat_map(|(plugin, outcomes)| outcomes.iter().map(move |one| (plugin, one)));
     let outcomes = outcomes.map(|(plugin, (outcome, count))| ([plugin, outcome], count));
     out.pairs("wasmill_swaps_total", "counter", "Swaps by what became of them.", ["plugin", "outcome"], outcomes);
+    let pause = status.swap_pause_us.map(seconds);
+    out.one("wasmill_swap_pause_seconds", "gauge", "How long the last swap held up the pipeline.", pause);
     let shadows = each.iter().filter_map(|plugin| plugin.shadow.as_ref().map(|shadow| (plugin.name.as_str(), shadow)));
     let windows = shadows.flat_map(|(plugin, shadow)| {
         [

@@ -102,6 +102,8 @@ pub struct Status {
     pub plugins: Vec<Plugin>,
     /// What became of swaps that were asked for in this process, by plugin and outcome.
     pub swaps: BTreeMap<String, BTreeMap<String, u64>>,
+    /// How long the last swap, or other change of versions, held up the pipeline, µs; `None` = this process made none.
+    pub swap_pause_us: Option<i64>,
 }
 
 /// One aggregate.
@@ -327,6 +329,7 @@ pub(crate) mod tests {
                 shadow: Some(shadow()),
             }],
             swaps: BTreeMap::from([("sessions".into(), BTreeMap::from([("on_probation".into(), 1)]))]),
+            swap_pause_us: Some(12_000),
             ..Status::default()
         }
     }

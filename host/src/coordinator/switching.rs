@@ -86,6 +86,9 @@ impl Coordinator {
             faults.treatment()
         };
         let from_us = self.instant_after(&parts);
+        if let (Deed::Shadow, Some(of)) = (action.kind, place) {
+            prepared.assembly.begin_shadow(of, number);
+        }
         let (assembly, upgrades) = prepared.upgrades(from_us, &treatment);
         for ((commands, waker), upgrade) in self.commands.iter().zip(&self.wakers).zip(upgrades) {
             commands.send(Command::GoOn(Some(Box::new(upgrade)))).map_err(|_| self.workers_gone())?;
@@ -111,7 +114,7 @@ impl Coordinator {
         failpoint::reach("versions-changed");
         self.cut()?;
         failpoint::reach("versions-in-force");
-        lock(&self.progress).switch_pause = pause;
+        lock(&self.progress).switch_pause = Some(pause);
         if !on_probation {
             self.end_probation()?;
         }

@@ -149,7 +149,17 @@ impl Job {
 
     /// All that its processes have written to the terminal so far.
     pub(crate) fn log(&self) -> String {
-        String::from_utf8_lossy(&std::fs::read(self.dir.path().join("log")).unwrap()).into_owned()
+        String::from_utf8_lossy(&std::fs::read(self.dir.path().join("log")).unwrap_or_default()).into_owned()
+    }
+
+    /// What `wasmill history` shows.
+    pub(crate) fn history(&self) -> Vec<serde_json::Value> {
+        let folder = self.checkpoints();
+        let mut command = wasmill(&["history", "--json", "-n", "0", "--checkpoint"]);
+        let output = command.arg(folder).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     pub(crate) fn outputs(&self) -> PathBuf {

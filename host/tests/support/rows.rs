@@ -86,8 +86,11 @@ pub(crate) fn columns(folder: &Path) -> Vec<String> {
     reader.schema().fields().iter().map(|field| field.name().clone()).collect()
 }
 
-/// The files below the folder that end so, however deep.
+/// The files below the folder that end so, however deep. In place of a folder there may be a file.
 pub(crate) fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
+    if folder.is_file() {
+        return vec![folder.to_owned()];
+    }
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let mut found = Vec::new();
     for entry in entries {

@@ -42,11 +42,16 @@ pub(crate) const SETTINGS: [&str; 10] = [
 
 /// Generates events: 1 % later than the watermark, 0.1 % malformed, 0.1 % without time.
 pub(crate) fn generate(bootstrap: &str, first: u64, count: u64, span: &str, more: &[&str]) {
+    generate_to(bootstrap, TOPIC, first, count, span, more);
+}
+
+/// The same to another topic.
+pub(crate) fn generate_to(bootstrap: &str, topic: &str, first: u64, count: u64, span: &str, more: &[&str]) {
     let numbers = [first, count].map(|number| number.to_string());
     // As many visitors as give each an event every 20 s: sessions of a few events.
     let users = format!("generator.config.users={}", (count / 330).max(10));
     let mut generator = wasmill(&["generate", "--rate", "0", "--acks", "all"]);
-    generator.args(["--bootstrap-servers", bootstrap, "--topic", TOPIC, "--seed", "7", "--span", span]);
+    generator.args(["--bootstrap-servers", bootstrap, "--topic", topic, "--seed", "7", "--span", span]);
     generator.args(["--first", &numbers[0], "--count", &numbers[1], "--set", &users]);
     for share in ["late_share=0.01", "malformed_share=0.001", "no_time_share=0.001"] {
         generator.args(["--set", &format!("generator.config.{share}")]);
@@ -115,7 +120,12 @@ pub(crate) fn write_odd_records(bootstrap: &str) {
 
 /// What the topic, read to its end, must give.
 pub(crate) fn expected(bootstrap: &str) -> Expected {
-    Expected::of_records(TOPIC, read_topic(bootstrap, TOPIC, PARTITIONS), &RULES)
+    expected_of(bootstrap, TOPIC)
+}
+
+/// The same of another topic.
+pub(crate) fn expected_of(bootstrap: &str, topic: &str) -> Expected {
+    Expected::of_records(topic, read_topic(bootstrap, topic, PARTITIONS), &RULES)
 }
 
 /// The job on the topic, with more settings.
