@@ -164,7 +164,7 @@ impl Memory {
         tracing::error!(
             aggregate = name,
             digest,
-            "{failure}; out of service until the next start: its state stays as the last checkpoint has it, and its \
+            "{failure}; out of service until it is swapped or the next start: its state stays as the last checkpoint has it, and its \
              rows become dead letters"
         );
         self.watch = None;

@@ -205,7 +205,13 @@ fn an_aggregate_that_lies_is_out_of_service_and_the_others_go_on() {
         let in_call = format!(" in {}", crime.split(' ').next().unwrap());
         says_in_a_line(
             &end,
-            &[said.trim_matches('"'), "digest=", says, &in_call, "out of service until the next start"],
+            &[
+                said.trim_matches('"'),
+                "digest=",
+                says,
+                &in_call,
+                "out of service until it is swapped or the next start",
+            ],
         );
         end.says(&["OUT OF SERVICE", &format!("{name} (")]);
         assert_eq!(job.count(name), 0, "{name} gave no result");

@@ -38,7 +38,7 @@ pub(super) fn render(status: &Status) -> String {
     out.many(
         "wasmill_aggregate_out_of_service",
         "gauge",
-        "1 when an aggregate gets no rows until the next start.",
+        "1 when an aggregate gets no rows until it is swapped or the next start.",
         "aggregate",
         resting,
     );

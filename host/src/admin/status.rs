@@ -118,7 +118,7 @@ pub struct Aggregate {
     pub late: u64,
     /// Rows set aside: its plugin failed on them, or was out of service.
     pub set_aside: u64,
-    /// Why it is out of service until the next start, if it is.
+    /// Why it is out of service until it is swapped or the next start, if it is.
     pub out_of_service: Option<String>,
     /// Groups open now.
     pub open_groups: u64,
