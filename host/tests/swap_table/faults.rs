@@ -1,7 +1,7 @@
 //! Versions that fail on probation: taken back, as if they had never been.
 
 use crate::job::until;
-use crate::lab::{AGGREGATES, LONG, Lab, Live, POLICIES, at_once, base, by_plugin, digest_of, refused, says_in_a_line};
+use crate::lab::{AGGREGATES, LONG, Lab, Live, POLICIES, at_once, base, by_plugin, digest_of, refused};
 use std::path::PathBuf;
 use wasmill::admin::control::{Outcome, Policy, RefusalKind};
 use wasmill::store::history;
@@ -23,7 +23,7 @@ fn was_taken_back(lab: &Lab, live: &Live, plugin: &str, behaviour: &str, why: &s
     assert_eq!((entry.action, entry.outcome), (history::Action::Rollback, history::Outcome::RolledBack));
     assert_eq!((&entry.from, &entry.to, entry.who.as_str()), (&bad, &good, "host"));
     assert!(entry.detail.contains(why), "{}", entry.detail);
-    says_in_a_line(&live.running.said(), &[plugin, &bad, why, "in force again"]);
+    live.says(&[plugin, &bad, why, "in force again"]);
 }
 
 /// Asks for a version that is good on all records so far, and fails later: for each role and policy. `behaviour` gets the
@@ -106,7 +106,7 @@ fn a_version_that_cannot_take_up_states_is_refused_before_anything_was_read() {
             refused(live.swap(plugin, behaviour, Some(policy)), RefusalKind::Unacceptable, &[why]);
         }
         assert_eq!(lab.in_force(plugin), base(plugin));
-        says_in_a_line(&live.running.said(), &[plugin, &digest_of(behaviour), why]);
+        live.says(&[plugin, &digest_of(behaviour), why]);
         lab.write(20);
         live.settle(lab.written());
         lab.as_if_never_swapped(live);

@@ -348,6 +348,11 @@ impl Live {
         Self { running, client }
     }
 
+    /// Waits until a line of what it said has all of these: it comes through a pipe, a moment after the answer.
+    pub(crate) fn says(&self, texts: &[&str]) {
+        until(&format!("a line has {texts:?}"), || has_line(&self.running.said(), texts));
+    }
+
     /// Another one who asks.
     pub(crate) fn another_client(&self) -> Client {
         Client::new(&self.running.url()).unwrap().with_token(Some(TOKEN.to_owned()))
@@ -455,11 +460,9 @@ pub(crate) fn refused(reply: Reply, kind: RefusalKind, words: &[&str]) {
     }
 }
 
-/// Asserts that a line of what a process said has all of these.
-#[track_caller]
-pub(crate) fn says_in_a_line(said: &str, texts: &[&str]) {
-    let found = said.lines().any(|line| texts.iter().all(|text| line.contains(text)));
-    assert!(found, "no line has {texts:?} in\n{said}");
+/// Whether a line of what a process said has all of these.
+pub(crate) fn has_line(said: &str, texts: &[&str]) -> bool {
+    said.lines().any(|line| texts.iter().all(|text| line.contains(text)))
 }
 
 /// Does all of these at once, each in a thread of its own: most of them wait most of the time.

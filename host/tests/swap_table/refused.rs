@@ -1,6 +1,6 @@
 //! What is not let in: the reply names the law, and nothing has changed.
 
-use crate::lab::{AGGREGATES, Lab, POLICIES, base, digest_of, refused, says_in_a_line};
+use crate::lab::{AGGREGATES, Lab, POLICIES, base, digest_of, refused};
 use wasmill::admin::control::{Ask, Candidate, RefusalKind};
 use wasmill::store::history::Outcome;
 
@@ -52,7 +52,7 @@ fn all_refused(plugin: &str, wrong: &[(&str, &[&str])]) {
         for (_, policy) in policies {
             refused(live.swap(plugin, behaviour, *policy), RefusalKind::Unacceptable, words);
         }
-        says_in_a_line(&live.running.said(), &["swap refused", plugin, &digest_of(behaviour)]);
+        live.says(&["swap refused", plugin, &digest_of(behaviour)]);
     }
     assert_eq!((lab.in_force(plugin), live.plugin(plugin).digest), (base(plugin), base(plugin)));
     let history = lab.history();

@@ -1,7 +1,7 @@
 //! Processes that begin: with a version on probation, with other files at the paths, with versions that are gone.
 
 use crate::job::{files, until};
-use crate::lab::{COLUMNS, LONG, Lab, Live, at_once, base, digest_of, refused, roles, says_in_a_line};
+use crate::lab::{COLUMNS, LONG, Lab, Live, at_once, base, digest_of, has_line, refused, roles};
 use std::os::unix::process::ExitStatusExt;
 use wasmill::admin::control::{Policy, RefusalKind};
 use wasmill::store::{Probation, history};
@@ -187,10 +187,8 @@ fn a_version_in_force_that_is_kept_nowhere_is_asked_for_by_its_digest() {
     let aside = kept.with_extension("aside");
     std::fs::rename(&kept, &aside).unwrap();
     let end = lab.running(&["--drain"], None).finish().expect(1);
-    says_in_a_line(
-        &end.stderr,
-        &["counts", &digest, "the version in force is not there", "put the component there as"],
-    );
+    let texts = ["counts", &digest, "the version in force is not there", "put the component there as"];
+    assert!(has_line(&end.stderr, &texts), "{}", end.stderr);
     std::fs::rename(&aside, &kept).unwrap();
     lab.drain();
     lab.equals_a_run_without_swaps(&COLUMNS.map(|(output, _)| output));
