@@ -1,7 +1,10 @@
 //! Answers what people ask of the plugins: all that a change takes is made ready here, beside the running pipeline, and
 //! tried; the coordinator only puts it in.
 
+mod generator;
 mod trial;
+
+pub use generator::Generating;
 
 use crate::admin::control::{
     Answer, Ask, Candidate, Outcome, Policy, Refusal, RefusalKind, Reply, Request, ShadowOptions,
@@ -9,7 +12,6 @@ use crate::admin::control::{
 use crate::assembly::{Assembly, BesideVersion, Versions, chain};
 use crate::catalog::{policy, reads};
 use crate::chronicle::of_action;
-use crate::generator::GeneratorSlot;
 use crate::plugin::{self, Component};
 use crate::run::View;
 use crate::shared::lock;
@@ -30,16 +32,6 @@ pub struct Swapper {
     pub kept: PluginStore,
     /// The generator, where the pipeline has one.
     pub generator: Option<Generating>,
-}
-
-/// The generator of the pipeline.
-pub struct Generating {
-    /// Where it is.
-    pub slot: Arc<GeneratorSlot>,
-    /// Its section of the pipeline file.
-    pub config_json: String,
-    /// Its seed.
-    pub seed: u64,
 }
 
 /// What became of a request.
@@ -116,7 +108,7 @@ impl Swapper {
             }
             Ask::Rollback { plugin } if plugin == "generator" => {
                 let generating = self.generator.as_ref().ok_or_else(|| not_found("this pipeline has no generator"))?;
-                roll_generator_back(generating, who)
+                Self::roll_generator_back(generating, who)
             }
             Ask::Swap { plugin, component, policy, dry_run } => {
                 let wish = self.wish(&plugin, who)?;
@@ -428,48 +420,6 @@ impl Swapper {
         left.map_err(|_| conflict("another change waits to be put in; ask again in a moment"))?;
         Ok(Done::Left)
     }
-
-    fn swap_generator(
-        &self,
-        generating: &Generating,
-        component: &Candidate,
-        dry_run: bool,
-        who: &str,
-    ) -> Result<Done, Refusal> {
-        let old = generating.slot.component();
-        let new = self.load(&old, component)?;
-        let message = "records from the next batch on are made by the new version; where it fails in its first batches, the \
-                       one before goes on";
-        let mut action = Action {
-            kind: Deed::Swap,
-            who: who.to_owned(),
-            plugin: "generator".to_owned(),
-            from: old.digest().to_owned(),
-            to: new.digest().to_owned(),
-            policy: None,
-            message: message.to_owned(),
-            difference: Vec::new(),
-            file: who == "file",
-        };
-        if new.digest() == old.digest() {
-            return Ok(answer(&action, Outcome::Unchanged));
-        }
-        action.difference = trial::generator(generating, &old, &new)?;
-        if dry_run {
-            return Ok(answer(&action, Outcome::WouldBeAccepted));
-        }
-        let instance = new.generator(&generating.config_json, generating.seed);
-        let instance = instance.map_err(|error| unacceptable(chain(&error)))?;
-        let (history, swapped) = (self.view.history.clone(), action.clone());
-        let taken_back = move |why: &str| {
-            let Action { from, to, .. } = swapped.clone();
-            let back = Action { kind: Deed::Rollback, who: "host".to_owned(), from: to, to: from, ..swapped };
-            history.note(&of_action(&back, Happened::RolledBack, None, why));
-        };
-        generating.slot.replace(new, instance, Box::new(taken_back));
-        self.view.history.note(&of_action(&action, Happened::InForce, None, ""));
-        Ok(answer(&action, Outcome::InForce))
-    }
 }
 
 impl Wish<'_> {
@@ -516,25 +466,6 @@ impl Wish<'_> {
             file: self.who == "file",
         }
     }
-}
-
-fn roll_generator_back(generating: &Generating, who: &str) -> Result<Done, Refusal> {
-    let from = generating.slot.component().digest().to_owned();
-    if !generating.slot.take_back(&format!("asked by {who}")) {
-        return Err(conflict("the generator is not on trial: swap the version before in, by its digest"));
-    }
-    let action = Action {
-        kind: Deed::Rollback,
-        who: who.to_owned(),
-        plugin: "generator".to_owned(),
-        from,
-        to: generating.slot.component().digest().to_owned(),
-        policy: None,
-        message: "the generator before goes on with the next batch".to_owned(),
-        difference: Vec::new(),
-        file: false,
-    };
-    Ok(answer(&action, Outcome::RolledBack))
 }
 
 fn answer(action: &Action, outcome: Outcome) -> Done {

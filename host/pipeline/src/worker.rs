@@ -1,6 +1,9 @@
 //! A worker: the lanes of its partitions and the shards of its keys, in one thread.
 
-use crate::change::{Change, Heir};
+mod change;
+mod closing;
+
+use crate::change::Change;
 use crate::checkpoint::{Cut, PartitionCut, share_of};
 use crate::dead_letter::DeadLetter;
 use crate::error::Error;
@@ -8,10 +11,10 @@ use crate::exchange::{Message, Rows};
 use crate::fault::{FaultReport, Service, Treatment};
 use crate::lane::{Lane, LaneCounts, LaneOutput};
 use crate::mutation::{self, Mutation};
-use crate::plan::{AggregatePlan, Plan};
+use crate::plan::Plan;
 use crate::plugin::{Aggregate, Parser};
 use crate::record::RawBatch;
-use crate::shadow::{Closed, Comparison, Pair};
+use crate::shadow::Comparison;
 use crate::shard::{Poison, Shard, ShardCounts};
 use crate::state::delta::StateDelta;
 use crate::time::NOTHING_SEEN;
@@ -254,80 +257,6 @@ impl Worker {
         self.close_up_to(watermark, effects)
     }
 
-    fn close_up_to(&mut self, watermark: i64, effects: &mut Vec<Effect>) -> Result<(), Error> {
-        let mut closed: Vec<Vec<Closed>> = self.shards.iter().map(|_| Vec::new()).collect();
-        for index in self.closing_order() {
-            if self.has_failed(index) {
-                continue;
-            }
-            let plan = &self.plan.aggregates[index];
-            let before = if plan.role == Role::Current { self.plan.retiring(index) } else { Some(plan.of) };
-            let done = match before.filter(|&before| before != index && plan.role != Role::Retiring) {
-                Some(before) => match self.shards.get_disjoint_mut([index, before]) {
-                    Ok([shard, before]) => shard.close(watermark, Some(before), &mut closed[index]),
-                    Err(_) => Err(Error::Bug("a version has no place".into())),
-                },
-                None => self.shards[index].close(watermark, None, &mut closed[index]),
-            };
-            self.unless_shadow(index, done)?;
-        }
-        self.compare(&closed);
-        for (index, closed) in closed.into_iter().enumerate() {
-            if !self.plan.aggregates[index].role.is_shadow() {
-                let rows = closed.into_iter().map(|closed| closed.rows).filter(|rows| rows.num_rows() > 0);
-                effects.extend(rows.map(|rows| Effect::Closed(index, rows)));
-            }
-        }
-        Ok(())
-    }
-
-    /// First those that look into the sessions of others, which are still open then.
-    fn closing_order(&self) -> Vec<usize> {
-        let rank = |&index: &usize| match self.plan.aggregates[index].role {
-            Role::Shadow { .. } => 0,
-            Role::Current => 1,
-            Role::Retiring => 2,
-        };
-        let mut order: Vec<usize> = (0..self.shards.len()).collect();
-        order.sort_by_key(rank);
-        order
-    }
-
-    /// Compares what shadows closed with what the versions in force did.
-    fn compare(&mut self, closed: &[Vec<Closed>]) {
-        for (index, shadow) in self.plan.aggregates.iter().enumerate().filter(|(_, plan)| plan.role.is_shadow()) {
-            if self.has_failed(index) {
-                continue;
-            }
-            let current = &self.plan.aggregates[shadow.of];
-            let pair = Pair { current, shadow, tolerance: &shadow.tolerance };
-            self.comparisons.entry(shadow.of).or_default().compare(&pair, &closed[shadow.of], &closed[index]);
-        }
-    }
-
-    /// Whether it is a shadow that failed: it gets nothing and is asked nothing any more.
-    fn has_failed(&self, index: usize) -> bool {
-        let plan = &self.plan.aggregates[index];
-        plan.role.is_shadow() && self.comparisons.get(&plan.of).is_some_and(|found| found.failed.is_some())
-    }
-
-    /// A failure of a shadow is part of what is found, and nobody else's.
-    fn unless_shadow<T: Default>(&mut self, index: usize, done: Result<T, Error>) -> Result<T, Error> {
-        let plan = &self.plan.aggregates[index];
-        match done {
-            Err(Error::Plugin(failure)) if plan.role.is_shadow() => {
-                self.comparisons.entry(plan.of).or_default().failed = Some(failure.to_string());
-                Ok(T::default())
-            }
-            done => done,
-        }
-    }
-
-    /// A shadow that failed before is not asked anything.
-    pub fn give_up_shadow(&mut self, aggregate: usize, why: &str) {
-        self.comparisons.entry(aggregate).or_default().failed = Some(why.to_owned());
-    }
-
     /// What was found of each shadow so far, by its aggregate.
     pub fn comparisons(&self) -> &BTreeMap<usize, Comparison> {
         &self.comparisons
@@ -394,94 +323,6 @@ impl Worker {
             self.update(&rows, &mut left_over)?;
         }
         self.left_over.append(&mut left_over);
-        Ok(())
-    }
-
-    /// Puts other versions in the places of the plan before, or beside them.
-    fn change(&mut self, change: Change) -> Result<(), Error> {
-        let Change { plan, parser, shards: heirs, treatment } = change;
-        let state_name = |index: usize| self.plan.aggregates[index].state_name();
-        let counts: Vec<ShardCounts> = (0..self.plan.in_force()).map(|index| self.counts_of(index)).collect();
-        // Of which aggregates the shadow stays.
-        let shadow_stays = |(index, heir): (usize, &Heir)| match heir {
-            Heir::Same(from) if self.plan.aggregates[*from].role.is_shadow() => {
-                let to = &plan.aggregates[index];
-                to.role.is_shadow().then_some(Ok(to.of)).or_else(|| self.has_failed(*from).then_some(Err(to.of)))
-            }
-            _ => None,
-        };
-        let staying_shadows: Result<Vec<usize>, usize> = heirs.iter().enumerate().filter_map(shadow_stays).collect();
-        let staying_shadows = staying_shadows.map_err(|of| {
-            Error::Bug(format!("a shadow that failed is to be in force aggregate={}", plan.aggregates[of].spec.name))
-        })?;
-        // Whose state goes on under its name.
-        let named = |(index, heir): (usize, &Heir)| {
-            heir.of().filter(|&of| state_name(of) == plan.aggregates[index].state_name())
-        };
-        let keeps_name: Vec<Option<usize>> = heirs.iter().enumerate().map(named).collect();
-        for (index, shard) in self.shards.iter().enumerate() {
-            let deletes = if keeps_name.contains(&Some(index)) { Vec::new() } else { shard.persisted() };
-            if !deletes.is_empty() && !mutation::on(Mutation::FarewellForgotten) {
-                let version = self.plan.aggregates[index].state_version;
-                self.farewells.push(StateDelta { deletes, ..StateDelta::new(state_name(index), version) });
-            }
-        }
-        let mut old: Vec<Option<Shard>> = std::mem::take(&mut self.shards).into_iter().map(Some).collect();
-        let mut new: Vec<Option<Shard>> = heirs.iter().map(|_| None).collect();
-        let nobody = || Error::Bug("a version inherits from a place where nobody is".into());
-        let mut staying = Vec::new();
-        let mut failed = Vec::new();
-        for (index, heir) in heirs.into_iter().enumerate() {
-            let renamed = keeps_name[index].is_none();
-            let shard = match heir {
-                Heir::Same(of) => {
-                    staying.push((index, of, renamed));
-                    continue;
-                }
-                Heir::Empty(plugin) => Shard::new(plan.clone(), index, plugin),
-                Heir::Migrated(of, plugin) => {
-                    let mut shard = Shard::new(plan.clone(), index, plugin);
-                    let inherited = shard.inherit(old.get_mut(of).and_then(Option::as_mut).ok_or_else(nobody)?);
-                    shard.touch_all(renamed);
-                    let AggregatePlan { role, of, .. } = plan.aggregates[index];
-                    match inherited {
-                        Err(Error::Plugin(failure)) if role.is_shadow() && failure.aggregate == Some(index) => {
-                            failed.push((of, failure.to_string()));
-                        }
-                        inherited => inherited?,
-                    }
-                    shard
-                }
-            };
-            new[index] = Some(shard);
-        }
-        // Last, as others may have inherited from them.
-        for (index, of, renamed) in staying {
-            let mut shard = old.get_mut(of).and_then(Option::take).ok_or_else(nobody)?;
-            shard.move_to(plan.clone(), index);
-            if renamed && !mutation::on(Mutation::RenamedForgotten) {
-                shard.touch_all(true);
-            }
-            new[index] = Some(shard);
-        }
-        self.shards = new.into_iter().map(|shard| shard.ok_or_else(nobody)).collect::<Result<_, _>>()?;
-        for (index, shard) in self.shards.iter_mut().enumerate() {
-            let counts = counts.get(index).filter(|_| !mutation::on(Mutation::CountsForgotten));
-            shard.set_counts(counts.copied().unwrap_or_default());
-        }
-        if let Some(parser) = parser {
-            (self.parser, self.given) = (parser, 0);
-        }
-        for lane in self.lanes.values_mut() {
-            lane.follow(plan.clone());
-        }
-        self.counts.resize(plan.aggregates.len());
-        self.comparisons.retain(|of, _| staying_shadows.contains(of));
-        for (of, why) in failed {
-            self.give_up_shadow(of, &why);
-        }
-        self.plan = plan;
-        self.treat(treatment);
         Ok(())
     }
 
