@@ -20,10 +20,11 @@ const FLOORS: [&[&str]; 6] = [
 ];
 
 /// A path, and the only places below `host/src` that may mention it.
-const DOORS: [(&str, &[&str]); 14] = [
+const DOORS: [(&str, &[&str]); 15] = [
     ("rdkafka", &["kafka/"]),
     ("wasmtime", &["plugin/"]),
     ("sha2", &["plugin/"]),
+    ("rustix", &["plugin/"]),
     ("parquet", &["sink/"]),
     ("csv", &["sink/"]),
     ("axum", &["admin/"]),

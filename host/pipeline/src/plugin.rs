@@ -162,7 +162,7 @@ pub trait Parser: Send {
     /// What it makes.
     fn description(&self) -> &ParserDescription;
 
-    /// What it has spent in `parse` so far, ns; 0 where that is not measured.
+    /// The processor's time that `parse` has taken so far, ns; 0 where that is not measured.
     fn spent_ns(&self) -> u64 {
         0
     }
@@ -213,7 +213,7 @@ pub trait Aggregate: Send {
         0
     }
 
-    /// What it has spent in `update` so far, ns; 0 where that is not measured.
+    /// The processor's time that `update` has taken so far, ns; 0 where that is not measured.
     fn spent_ns(&self) -> u64 {
         0
     }

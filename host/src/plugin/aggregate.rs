@@ -6,9 +6,10 @@ use super::bindings::wit_aggregate::Guest;
 use super::component::{Component, Exports, World};
 use super::instance::{Context, Instance};
 use super::lower::{Lowered, Varlen};
+use super::spent::thread_time;
 use super::{Description, Error, description, lift, log};
 use arrow_array::{Array, ArrayRef, BinaryArray};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use wasmill_pipeline::plugin::{Aggregate, AggregateDescription, Fault, FaultKind, Field, Finished};
 use wasmtime::Store;
 
@@ -72,12 +73,12 @@ impl Aggregate for WasmAggregate {
     }
 
     fn update(&mut self, slots: &[u32], inputs: &[ArrayRef]) -> Result<(), Fault> {
-        let began = Instant::now();
+        let began = thread_time();
         let lowered = lower(&self.description.inputs, inputs, slots.len());
         let lowered = lowered.map_err(|wrong| self.broken(wrong))?;
         let params: Vec<_> = lowered.iter().map(Lowered::as_param).collect();
         self.call(|guest, store| guest.call_update(store, slots, &params))?;
-        self.spent += began.elapsed();
+        self.spent += thread_time().saturating_sub(began);
         Ok(())
     }
 

@@ -26,6 +26,7 @@ mod log;
 mod lower;
 mod parser;
 mod runtime;
+mod spent;
 #[cfg(test)]
 mod tests;
 

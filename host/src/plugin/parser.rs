@@ -5,9 +5,10 @@ use super::bindings::wit_parser::{Parsed as Answer, RejectKind};
 use super::component::{Component, Exports, World};
 use super::instance::Instance;
 use super::lower::Lowered;
+use super::spent::thread_time;
 use super::{Description, Error, description, lift, log};
 use std::collections::HashSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use wasmill_pipeline::dead_letter::Reason;
 use wasmill_pipeline::plugin::{Fault, FaultKind, Field, Parsed, Parser, ParserDescription, Reject};
 use wasmill_pipeline::record::RawBatch;
@@ -138,7 +139,7 @@ impl Parser for WasmParser {
     }
 
     fn parse(&mut self, batch: &RawBatch) -> Result<Parsed, Fault> {
-        let began = Instant::now();
+        let began = thread_time();
         let mut instance = self.take_instance()?;
         let lowered: Vec<Lowered<'_>> = self.inputs.iter().map(|input| input.lower(batch, &self.setup.topic)).collect();
         let params: Vec<_> = lowered.iter().map(Lowered::as_param).collect();
@@ -147,7 +148,7 @@ impl Parser for WasmParser {
         let parsed = self.check(answer, batch.len()).map_err(|wrong| self.fault(FaultKind::Contract, wrong))?;
         // Only an instance that answered well is used again.
         self.instance = Some(instance);
-        self.spent += began.elapsed();
+        self.spent += thread_time().saturating_sub(began);
         Ok(parsed)
     }
 }
