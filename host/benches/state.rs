@@ -152,7 +152,9 @@ fn state_bytes(delta: &StateDelta) -> usize {
 
 fn cut(worker: &mut Worker, number: u64) -> Cut {
     worker.begin_cut(number, &mut Vec::new());
-    worker.finish_cut().unwrap().1
+    let (_, cut) = worker.finish_cut().unwrap();
+    worker.go_on(None).unwrap();
+    cut
 }
 
 fn worker(assembly: &Assembly) -> (Worker, Arc<AtomicU64>) {

@@ -191,6 +191,7 @@ impl<'t> World<'t> {
         let Some(parts) = &mut self.cutting else { return Ok(()) };
         if let Some(cut) = self.pipeline.finish_cut(worker)? {
             parts.insert(worker, (cut, std::mem::take(&mut self.written[worker])));
+            self.pipeline.go_on(worker, None)?;
         }
         if parts.len() == self.workers {
             let parts = self.cutting.take().unwrap();

@@ -209,6 +209,7 @@ fn faults_are_counted_anew_after_a_cut() {
         world.read(&[(100, POISON); 9]).0.unwrap();
         world.worker.begin_cut(number, &mut Vec::new());
         world.worker.finish_cut().unwrap();
+        world.worker.go_on(None).unwrap();
     }
     assert_eq!(world.accounts(), (0, 27));
 }
