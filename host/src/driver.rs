@@ -214,7 +214,8 @@ impl Driver {
         let partition = raw.partition;
         self.last_heard.insert(partition, Instant::now());
         self.taps.raw(&raw);
-        self.shared.samples.keep(self.number, &raw);
+        let raw = Arc::new(raw);
+        self.shared.samples.keep(self.number, raw.clone());
         {
             let mut watermarks = lock(&self.shared.watermarks);
             if watermarks.partition(partition).is_some_and(|mark| mark.idle) {

@@ -175,7 +175,7 @@ impl Cost {
 }
 
 /// The last records that each worker read, for trying out plugins.
-pub struct Samples(Vec<Mutex<VecDeque<RawBatch>>>);
+pub struct Samples(Vec<Mutex<VecDeque<Arc<RawBatch>>>>);
 
 impl Samples {
     /// How many records of a worker are kept at least, where it has read that many.
@@ -187,10 +187,10 @@ impl Samples {
     }
 
     /// Keeps a batch, and lets go of old ones.
-    pub fn keep(&self, worker: usize, raw: &RawBatch) {
+    pub fn keep(&self, worker: usize, raw: Arc<RawBatch>) {
         let mut kept = lock(&self.0[worker]);
-        kept.push_back(raw.clone());
-        let mut records: usize = kept.iter().map(RawBatch::len).sum();
+        kept.push_back(raw);
+        let mut records: usize = kept.iter().map(|raw| raw.len()).sum();
         while let Some(oldest) = kept.front()
             && records - oldest.len() >= Self::RECORDS
         {
@@ -200,7 +200,7 @@ impl Samples {
     }
 
     /// All that are kept.
-    pub fn all(&self) -> Vec<RawBatch> {
+    pub fn all(&self) -> Vec<Arc<RawBatch>> {
         self.0.iter().flat_map(|kept| lock(kept).clone()).collect()
     }
 }

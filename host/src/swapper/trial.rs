@@ -28,7 +28,7 @@ pub(super) struct Samples(Vec<RawBatch>);
 
 impl Samples {
     /// What `read` gives as soon as it gives anything.
-    pub(super) fn of(read: impl Fn() -> Vec<RawBatch>) -> Self {
+    pub(super) fn of(read: impl Fn() -> Vec<Arc<RawBatch>>) -> Self {
         let until = Instant::now() + PATIENCE;
         loop {
             let records = read();
@@ -41,16 +41,16 @@ impl Samples {
 }
 
 /// One batch of each partition: with little traffic a batch has a few records, and a law says little of those.
-fn join(batches: Vec<RawBatch>) -> Vec<RawBatch> {
-    let mut partitions: BTreeMap<i32, Vec<RawBatch>> = BTreeMap::new();
+fn join(batches: Vec<Arc<RawBatch>>) -> Vec<RawBatch> {
+    let mut partitions: BTreeMap<i32, Vec<Arc<RawBatch>>> = BTreeMap::new();
     for batch in batches {
         partitions.entry(batch.partition).or_default().push(batch);
     }
-    let column = |of: fn(&RawBatch) -> &BinaryArray, batches: &[RawBatch]| {
+    let column = |of: fn(&RawBatch) -> &BinaryArray, batches: &[Arc<RawBatch>]| {
         let columns: Vec<&dyn Array> = batches.iter().map(|batch| of(batch) as &dyn Array).collect();
         arrow_select::concat::concat(&columns).map(|all| all.as_binary::<i32>().clone())
     };
-    let join = |(partition, mut batches): (i32, Vec<RawBatch>)| {
+    let join = |(partition, mut batches): (i32, Vec<Arc<RawBatch>>)| {
         batches.sort_by_key(|batch| batch.offsets.first().copied());
         let values = column(|batch| &batch.values, &batches).ok()?;
         let keys = column(|batch| &batch.keys, &batches).ok()?;
