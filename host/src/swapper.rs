@@ -180,7 +180,7 @@ impl Swapper {
         }
         let base = &wish.base;
         let versions = Versions { parser: new.clone(), ..base.versions.clone() };
-        let next = base.with(versions).map_err(|mistakes| unacceptable(mistakes.join("; ")))?;
+        let next = wish.with(versions)?;
         if next.fingerprint() != base.fingerprint() {
             let (was, is) = (base.fingerprint(), next.fingerprint());
             return Err(unacceptable(format!(
@@ -209,7 +209,7 @@ impl Swapper {
         let base = &wish.base;
         let mut versions = base.versions.clone();
         versions.aggregates[place] = new.clone();
-        let next = base.with(versions.clone()).map_err(|mistakes| unacceptable(mistakes.join("; ")))?;
+        let next = wish.with(versions.clone())?;
         let state_version = base.plan.aggregates[place].state_version;
         let configured = base.config().swap.policy;
         let policy = policy(asked, configured, state_version, &next.descriptions[place]);
@@ -258,7 +258,7 @@ impl Swapper {
                 origins.push(Origin::Same(place));
                 let role = BesideRole::Retiring { before_us: i64::MIN };
                 versions.beside.push(BesideVersion { of: place, role, component: wish.old().clone() });
-                (base.with(versions).map_err(|mistakes| unacceptable(mistakes.join("; ")))?, Pin::Retiring(place))
+                (wish.with(versions)?, Pin::Retiring(place))
             }
         };
         self.put(Prepared::new(action, base, next, origins, false, pin), true, reply)
@@ -276,21 +276,18 @@ impl Swapper {
         self.nothing_on_probation()?;
         wish.nothing_beside()?;
         let base = &wish.base;
-        let key_sample = options.key_sample.unwrap_or(1.0);
-        if !(key_sample > 0.0 && key_sample <= 1.0) {
-            return Err(unacceptable(format!("the share of keys is above 0 and at most 1, not {key_sample}")));
-        }
-        let role = |from_us| BesideRole::Shadow {
-            from_us,
-            // The coordinator says which checkpoint it is.
+        options.check().map_err(unacceptable)?;
+        let role = BesideRole::Shadow {
+            // The coordinator says from which instant and checkpoint on it is.
+            from_us: None,
             since: 0,
-            key_sample,
+            key_sample: options.key_sample.unwrap_or(1.0),
             tolerance: options.tolerance.clone(),
             found: Comparison::default(),
         };
         let mut versions = base.versions.clone();
-        versions.beside.push(BesideVersion { of: place, role: role(None), component: new.clone() });
-        let mut next = base.with(versions.clone()).map_err(|mistakes| unacceptable(mistakes.join("; ")))?;
+        versions.beside.push(BesideVersion { of: place, role, component: new.clone() });
+        let next = wish.with(versions)?;
         let at = base.plan.aggregates.len();
         let migrates =
             !options.next_windows && reads(&next.descriptions[at], base.plan.aggregates[place].state_version);
@@ -302,10 +299,6 @@ impl Swapper {
         let (origin, pin, message) = if migrates {
             (Origin::Migrated(place), Pin::No, "it begins with the state of the version in force")
         } else {
-            if let Some(shadow) = versions.beside.last_mut() {
-                shadow.role = role(Some(i64::MAX));
-            }
-            next = base.with(versions).map_err(|mistakes| unacceptable(mistakes.join("; ")))?;
             (Origin::Empty, Pin::Shadow(place), "it begins with the windows that open next")
         };
         let mut origins: Vec<Origin> = (0..at).map(Origin::Same).collect();
@@ -351,7 +344,7 @@ impl Swapper {
                 "the shadow goes on with the windows it has seen from their start, the version before ends the others"
             }
         };
-        let next = base.with(versions).map_err(|mistakes| unacceptable(mistakes.join("; ")))?;
+        let next = wish.with(versions)?;
         let action = wish.action(Deed::Promote, &shadow.component, None, message.to_owned());
         self.put(Prepared::new(action, base, next, origins, false, Pin::No), true, reply)
     }
@@ -362,7 +355,7 @@ impl Swapper {
         let at = base.plan.shadow(place).ok_or_else(|| not_found("there is no shadow"))?;
         let mut versions = base.versions.clone();
         versions.beside.retain(|version| version.of != place || !version.is_shadow());
-        let next = base.with(versions).map_err(|mistakes| unacceptable(mistakes.join("; ")))?;
+        let next = wish.with(versions)?;
         let origins = (0..base.plan.aggregates.len()).filter(|&old| old != at).map(Origin::Same).collect();
         let action =
             wish.action(Deed::Discard, &shadow.component, None, "the shadow and its state are gone".to_owned());
@@ -383,17 +376,9 @@ impl Swapper {
     }
 
     fn nothing_on_probation(&self) -> Result<(), Refusal> {
-        let probation = lock(&self.view.progress).probation.clone();
-        match probation {
+        match &lock(&self.view.progress).probation {
             None => Ok(()),
-            Some(probation) => {
-                let names: Vec<&str> = probation.swaps.iter().map(|swap| swap.plugin.as_str()).collect();
-                Err(conflict(format!(
-                    "{} is on probation until checkpoint {}; wait for that, or take it back with `wasmill rollback`",
-                    names.join(", "),
-                    probation.until
-                )))
-            }
+            Some(probation) => Err(conflict(probation.to_string())),
         }
     }
 
@@ -426,6 +411,11 @@ impl Wish<'_> {
     /// The version in force.
     fn old(&self) -> &Component {
         self.place.map_or(&self.base.versions.parser, |place| &self.base.versions.aggregates[place])
+    }
+
+    /// The pipeline with other versions.
+    fn with(&self, versions: Versions) -> Result<Assembly, Refusal> {
+        self.base.with(versions).map_err(|mistakes| unacceptable(mistakes.join("; ")))
     }
 
     fn aggregate(&self) -> Result<usize, Refusal> {

@@ -154,15 +154,18 @@ pub(super) fn count_in(min: u64, max: u64) -> impl Fn(&Node) -> Read<u64> {
     }
 }
 
-/// A rate per second, 0 or more.
-pub(super) fn rate(node: &Node) -> Read<f64> {
-    let number = match &node.value {
+fn number(node: &Node) -> Option<f64> {
+    match &node.value {
         Value::Integer(number) => Some(*number as f64),
         Value::Float(number) => Some(*number),
         Value::Text(text) => text.trim().parse().ok(),
         _ => None,
-    };
-    match number {
+    }
+}
+
+/// A rate per second, 0 or more.
+pub(super) fn rate(node: &Node) -> Read<f64> {
+    match number(node) {
         Some(number) if number.is_finite() && number >= 0.0 => Ok(number),
         Some(number) if number.is_finite() => {
             Err(format!("{number} is negative; write events per second, or 0 for as many as go"))
@@ -176,13 +179,7 @@ pub(super) fn factor_or_off(node: &Node) -> Read<Option<f64>> {
     if is_off(node) {
         return Ok(None);
     }
-    let number = match &node.value {
-        Value::Integer(number) => Some(*number as f64),
-        Value::Float(number) => Some(*number),
-        Value::Text(text) => text.trim().parse().ok(),
-        _ => None,
-    };
-    match number {
+    match number(node) {
         Some(number) if number.is_finite() && number >= 1.0 => Ok(Some(number)),
         _ => is_not(node, "a factor", "how many times as much, 1 or more, such as 10, or \"off\""),
     }

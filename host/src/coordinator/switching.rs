@@ -135,12 +135,7 @@ impl Coordinator {
     /// Why this cannot be put in just now.
     fn why_not(&self, prepared: &Prepared) -> Option<String> {
         if let Some(probation) = self.checkpointer.probation() {
-            let names: Vec<&str> = probation.swaps.iter().map(|swap| swap.plugin.as_str()).collect();
-            return Some(format!(
-                "{} is on probation until checkpoint {}; wait for that, or take it back with `wasmill rollback`",
-                names.join(", "),
-                probation.until
-            ));
+            return Some(probation.to_string());
         }
         let stale = !Arc::ptr_eq(prepared.base(), &self.assembly);
         stale.then(|| "the versions at work have changed meanwhile; ask again".to_owned())

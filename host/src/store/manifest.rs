@@ -121,6 +121,18 @@ pub struct Probation {
     pub recoveries: u32,
 }
 
+/// Why nothing else is changed meanwhile.
+impl std::fmt::Display for Probation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<&str> = self.swaps.iter().map(|swap| swap.plugin.as_str()).collect();
+        let (names, until) = (names.join(", "), self.until);
+        write!(
+            f,
+            "{names} is on probation until checkpoint {until}; wait for that, or take it back with `wasmill rollback`"
+        )
+    }
+}
+
 /// A plugin that was replaced.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Swapped {
