@@ -43,6 +43,9 @@ const ADDED: [&str; 2] = ["avg_revenue", "mobile_share"];
 /// Checkpoints in quick succession, and the shortest probation.
 const QUICK: [&str; 3] = ["checkpoint.interval=100ms", "swap.probation=1", "output.roll.age=1s"];
 
+/// A window of page_metrics in these jobs: see `SETTINGS`.
+const WINDOW_US: i64 = 60_000_000;
+
 fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable).map_or(default, |text| text.parse().unwrap())
 }
@@ -114,9 +117,13 @@ fn a_version_with_more_columns_comes_and_goes(bootstrap: &str, expected: &Expect
         assert!(answer.difference.iter().any(|line| line.contains("avg_revenue")), "{:?}", answer.difference);
         let begin = answer.boundary.unwrap().offsets;
         live.settle("page_metrics");
-        // So that some windows are wholly version 2's.
-        let records = live.status().records;
-        poll_until("more is read", || (live.status().records > records + 5_000).then_some(()));
+        // So that some windows are wholly version 2's, however many events a window has.
+        let (records, watermark) = (live.status().records, live.status().watermark_us);
+        let later = watermark.map_or(i64::MIN, |watermark| watermark + 5 * WINDOW_US);
+        poll_until("more is read, and some windows have passed", || {
+            let status = live.status();
+            (status.records > records + 5_000 && status.watermark_us > Some(later)).then_some(())
+        });
         let refusal = live.change(&["swap", "page_metrics", text(&one), "--policy", "migrate"]).unwrap_err();
         assert!(refusal.message.contains("cannot read the state of the version in force"), "{refusal:?}");
         let answer = live.done(&["swap", "page_metrics", text(&one)]);
