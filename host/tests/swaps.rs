@@ -43,7 +43,7 @@ const ADDED: [&str; 2] = ["avg_revenue", "mobile_share"];
 /// Checkpoints in quick succession, and the shortest probation.
 const QUICK: [&str; 3] = ["checkpoint.interval=100ms", "swap.probation=1", "output.roll.age=1s"];
 
-/// A window of page_metrics in these jobs: see `SETTINGS`.
+/// A window of `page_metrics` in these jobs: see `SETTINGS`.
 const WINDOW_US: i64 = 60_000_000;
 
 fn number(variable: &str, default: u64) -> u64 {
