@@ -37,7 +37,7 @@ impl Parser for ClickstreamParser {
     #[inline]
     fn parse<'a>(&mut self, record: Record<'a>) -> Result<Option<Click<'a>>, Reject> {
         let click = json_row!(
-            record.text()?,
+            record.value,
             Click {
                 event_id: text,
                 event_time: time,

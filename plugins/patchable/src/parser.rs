@@ -35,9 +35,8 @@ row_out! {
 
 impl<'a> Click<'a> {
     fn of(record: &'a [u8]) -> Result<Self, Reject> {
-        let text = core::str::from_utf8(record).map_err(|_| Reject::malformed("not UTF-8"))?;
         let click = json_row!(
-            text,
+            record,
             Click {
                 event_id: text,
                 event_time: time,

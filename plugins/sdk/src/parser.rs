@@ -70,9 +70,12 @@ impl<'a, M> Record<'a, M> {
     /// Malformed: not UTF-8.
     #[inline]
     pub fn text(&self) -> Result<&'a str, Reject> {
-        core::str::from_utf8(self.value)
-            .map_err(|error| Reject::malformed(format!("not UTF-8 from byte {}", error.valid_up_to())))
+        utf8(self.value)
     }
+}
+
+pub(crate) fn utf8(bytes: &[u8]) -> Result<&str, Reject> {
+    str::from_utf8(bytes).map_err(|error| Reject::malformed(format!("not UTF-8 from byte {}", error.valid_up_to())))
 }
 
 /// Turns records into rows. A pure function of its settings and the record.

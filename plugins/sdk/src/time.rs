@@ -31,8 +31,8 @@ impl Timestamp {
     /// the month has not, hour 24 or second 60.
     #[inline]
     #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let b = text.as_bytes();
+    pub fn parse<T: AsRef<[u8]> + ?Sized>(text: &T) -> Option<Self> {
+        let b = text.as_ref();
         if b.len() < 19 || [b[4], b[7], b[13], b[16]] != *b"--::" || !matches!(b[10], b'T' | b't' | b' ') {
             return None;
         }

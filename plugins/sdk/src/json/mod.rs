@@ -69,7 +69,7 @@ impl<'a> Value<'a> {
     #[inline]
     pub fn time(self) -> Result<Option<Timestamp>, Reject> {
         match self {
-            Self::Text(text) => Ok(Timestamp::parse(&text.to_cow())),
+            Self::Text(text) => Ok(text.time()),
             _ => Ok(None),
         }
     }
@@ -141,14 +141,14 @@ pub const fn quoted<const N: usize>(name: &str) -> [u8; N] {
     out
 }
 
-/// Makes a row of a flat JSON object: `json_row!(text, Click { user_id: text_or_empty, revenue: number })?`.
+/// Makes a row of a flat JSON object: `json_row!(record.value, Click { user_id: text_or_empty, revenue: number })?`.
 ///
 /// Each field is made of the value of that name by the method of [`Value`] after the colon; fields that are absent are
 /// default, and unknown ones are checked and skipped. A struct of at most 64 fields that is `Default`. Objects that
 /// start with these fields in this order are read without looking names up.
 ///
 /// # Errors
-/// Malformed: not an object in JSON, or nested deeper than 64. Invalid: a value of the wrong type, a number beyond
+/// Malformed: not UTF-8, not an object in JSON, or nested deeper than 64. Invalid: a value of the wrong type, a number beyond
 /// `f64`, a key that comes twice.
 #[macro_export]
 macro_rules! json_row {
@@ -167,7 +167,7 @@ macro_rules! json_row {
                         break 'in_order;
                     }
                     object.saw(Field::$field as u32);
-                    row.$field = object.value()?.$how().map_err(|reject| reject.at_field(stringify!($field)))?;
+                    row.$field = object.$how().map_err(|reject| reject.at_field(stringify!($field)))?;
                     more = object.more()?;
                 )*
             }

@@ -1,9 +1,11 @@
 //! The grammar: walks the bytes of an object once and hands out its keys and values.
 
 use super::{Text, Value};
+use crate::input::Symbol;
 use crate::output::word;
 use crate::parser::Reject;
 use crate::symbols::same;
+use crate::time::Timestamp;
 use alloc::borrow::Cow;
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -15,7 +17,8 @@ const MAX_DEPTH: usize = 64;
 /// An object being read: `open`, `first`, then `key` (or `next_is`), `value` and `more` for each of its members.
 #[derive(Debug)]
 pub struct Object<'a> {
-    text: &'a str,
+    /// UTF-8, which is checked once for all.
+    text: &'a [u8],
     at: usize,
     /// A bit for each field that has come.
     seen: u64,
@@ -24,12 +27,16 @@ pub struct Object<'a> {
 }
 
 impl<'a> Object<'a> {
-    /// Begins to read `text`.
+    /// Begins to read `text`: a `str`, or the bytes of one.
     ///
     /// # Errors
-    /// Malformed: `text` does not begin with an object.
+    /// Malformed: `text` is not UTF-8, or does not begin with an object.
     #[inline]
-    pub fn open(text: &'a str) -> Result<Self, Reject> {
+    pub fn open<T: AsRef<[u8]> + ?Sized>(text: &'a T) -> Result<Self, Reject> {
+        let text = text.as_ref();
+        if !is_ascii(text) {
+            crate::parser::utf8(text)?;
+        }
         let mut object = Self { text, at: 0, seen: 0, unknown: BTreeSet::new() };
         object.space();
         object.expect(b'{')?;
@@ -74,7 +81,7 @@ impl<'a> Object<'a> {
     #[inline]
     pub fn next_is<const N: usize>(&mut self, key: &[u8; N]) -> bool {
         self.space();
-        let found = self.text.as_bytes().get(self.at..self.at + N).is_some_and(|bytes| equal(bytes, key));
+        let found = self.text.get(self.at..self.at + N).is_some_and(|bytes| equal(bytes, key));
         if found {
             self.at += N;
         }
@@ -146,12 +153,30 @@ impl<'a> Object<'a> {
         self.value()
     }
 
+    /// The string or null that comes next, if it is one or the other, and a string without escapes; else nothing is
+    /// read. Most values are: to make a `Value` of each would cost as much as to find its end.
+    #[inline]
+    fn plain(&mut self) -> Option<Option<Text<'a>>> {
+        self.space();
+        match self.peek() {
+            Some(b'"') => {
+                let (start, end) = (self.at + 1, special(self.text, self.at + 1));
+                (self.text.get(end) == Some(&b'"')).then(|| {
+                    self.at = end + 1;
+                    Some(Text::new(&self.text[start..end], false))
+                })
+            }
+            Some(b'n') => self.skips("null").then_some(None),
+            _ => None,
+        }
+    }
+
     #[inline(never)]
     fn rare_value(&mut self) -> Result<Value<'a>, Reject> {
         match self.peek() {
             Some(b't') => self.word("true", Value::Bool(true)),
             Some(b'f') => self.word("false", Value::Bool(false)),
-            Some(b'-' | b'0'..=b'9') => self.number(),
+            Some(b'-' | b'0'..=b'9') => self.numeral(),
             Some(b'{' | b'[') => self.nested(),
             Some(b'N' | b'I') => Err(self.not_finite()),
             _ => Err(self.malformed()),
@@ -160,7 +185,7 @@ impl<'a> Object<'a> {
 
     #[inline]
     fn peek(&self) -> Option<u8> {
-        self.text.as_bytes().get(self.at).copied()
+        self.text.get(self.at).copied()
     }
 
     #[inline]
@@ -187,20 +212,24 @@ impl<'a> Object<'a> {
 
     #[inline]
     fn word(&mut self, word: &str, value: Value<'a>) -> Result<Value<'a>, Reject> {
-        let found =
-            self.text.as_bytes().get(self.at..self.at + word.len()).is_some_and(|bytes| same(bytes, word.as_bytes()));
-        if !found {
-            return Err(self.malformed());
+        if self.skips(word) { Ok(value) } else { Err(self.malformed()) }
+    }
+
+    /// Steps over `word`, if it is what comes next.
+    #[inline]
+    fn skips(&mut self, word: &str) -> bool {
+        let found = self.text.get(self.at..self.at + word.len()).is_some_and(|bytes| same(bytes, word.as_bytes()));
+        if found {
+            self.at += word.len();
         }
-        self.at += word.len();
-        Ok(value)
+        found
     }
 
     /// The string whose opening quote is behind, with its closing one.
     #[inline]
     fn string(&mut self) -> Result<Text<'a>, Reject> {
-        let end = special(self.text.as_bytes(), self.at);
-        if self.text.as_bytes().get(end) == Some(&b'"') {
+        let end = special(self.text, self.at);
+        if self.text.get(end) == Some(&b'"') {
             let raw = &self.text[self.at..end];
             self.at = end + 1;
             return Ok(Text::new(raw, false));
@@ -212,7 +241,7 @@ impl<'a> Object<'a> {
     #[cold]
     #[inline(never)]
     fn escaped_string(&mut self, mut at: usize) -> Result<Text<'a>, Reject> {
-        let bytes = self.text.as_bytes();
+        let bytes = self.text;
         let start = self.at;
         loop {
             match bytes.get(at) {
@@ -237,7 +266,7 @@ impl<'a> Object<'a> {
         }
     }
 
-    fn number(&mut self) -> Result<Value<'a>, Reject> {
+    fn numeral(&mut self) -> Result<Value<'a>, Reject> {
         let start = self.at;
         if self.peek() == Some(b'-') {
             self.at += 1;
@@ -260,7 +289,7 @@ impl<'a> Object<'a> {
             }
             self.digits()?;
         }
-        let number = &self.text[start..self.at];
+        let number = str::from_utf8(&self.text[start..self.at]).unwrap_or_default();
         // 308: fewer digits than that are in the range of `f64`, without an exponent.
         if (exponent || number.len() > 308) && !number.parse().is_ok_and(f64::is_finite) {
             return Err(Reject::invalid(format!("number out of range at byte {start}")));
@@ -318,7 +347,7 @@ impl<'a> Object<'a> {
                 break;
             }
             if levels.is_empty() {
-                return Ok(Value::Nested(&self.text[start..self.at]));
+                return Ok(Value::Nested(str::from_utf8(&self.text[start..self.at]).unwrap_or_default()));
             }
         }
     }
@@ -333,11 +362,95 @@ impl<'a> Object<'a> {
 
     #[cold]
     fn not_finite(&self) -> Reject {
-        let rest = &self.text.as_bytes()[self.at..];
+        let rest = &self.text[self.at..];
         if rest.starts_with(b"NaN") || rest.starts_with(b"Infinity") {
             return Reject::invalid(format!("not a finite number at byte {}", self.at));
         }
         self.malformed()
+    }
+}
+
+// The same names as those of `Value`: what `json_row!` calls where fields come in the expected order.
+impl<'a> Object<'a> {
+    /// A text, or null.
+    ///
+    /// # Errors
+    /// As `value`, and invalid: a value of another type.
+    #[inline]
+    pub fn text(&mut self) -> Result<Option<Text<'a>>, Reject> {
+        match self.plain() {
+            Some(text) => Ok(text),
+            None => self.any_value()?.text(),
+        }
+    }
+
+    /// A text; null counts as the empty one.
+    ///
+    /// # Errors
+    /// As `text`.
+    #[inline]
+    pub fn text_or_empty(&mut self) -> Result<Text<'a>, Reject> {
+        self.text().map(Option::unwrap_or_default)
+    }
+
+    /// A text of few distinct values, or null.
+    ///
+    /// # Errors
+    /// As `text`.
+    #[inline]
+    pub fn symbol(&mut self) -> Result<Option<Symbol<Text<'a>>>, Reject> {
+        self.text().map(|text| text.map(Symbol))
+    }
+
+    /// An instant in RFC 3339, or nothing.
+    ///
+    /// # Errors
+    /// As `value`.
+    #[inline]
+    pub fn time(&mut self) -> Result<Option<Timestamp>, Reject> {
+        match self.plain() {
+            Some(text) => Ok(text.and_then(Text::time)),
+            None => self.any_value()?.time(),
+        }
+    }
+
+    /// A number, or null.
+    ///
+    /// # Errors
+    /// As `value`, and invalid: a value of another type.
+    #[inline]
+    pub fn number(&mut self) -> Result<Option<f64>, Reject> {
+        self.unless_null(Value::number)
+    }
+
+    /// A whole number, or null.
+    ///
+    /// # Errors
+    /// As `value`, and invalid: another value.
+    #[inline]
+    pub fn integer(&mut self) -> Result<Option<i64>, Reject> {
+        self.unless_null(Value::integer)
+    }
+
+    /// True, false or null.
+    ///
+    /// # Errors
+    /// As `value`, and invalid: a value of another type.
+    #[inline]
+    pub fn boolean(&mut self) -> Result<Option<bool>, Reject> {
+        self.unless_null(Value::boolean)
+    }
+
+    #[inline]
+    fn unless_null<T>(
+        &mut self,
+        of: impl FnOnce(Value<'a>) -> Result<Option<T>, Reject>,
+    ) -> Result<Option<T>, Reject> {
+        self.space();
+        if self.peek() == Some(b'n') && self.skips("null") {
+            return Ok(None);
+        }
+        of(self.any_value()?)
     }
 }
 
@@ -359,6 +472,17 @@ impl Level<'_> {
 #[cold]
 fn twice(key: Text<'_>) -> Reject {
     Reject::invalid(format!("key {key:?} comes twice"))
+}
+
+/// Whether all bytes are ASCII, which almost all texts are: that is told more quickly than that they are UTF-8.
+#[inline]
+fn is_ascii(bytes: &[u8]) -> bool {
+    let (blocks, rest) = bytes.as_chunks::<32>();
+    let mut high = 0;
+    for block in blocks {
+        high |= word(block, 0) | word(block, 8) | word(block, 16) | word(block, 24);
+    }
+    high & 0x8080_8080_8080_8080 == 0 && rest.iter().fold(0, |high, byte| high | byte) < 0x80
 }
 
 /// Equality with a key known at compile time: the loop unrolls into a few words.

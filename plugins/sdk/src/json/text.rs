@@ -2,6 +2,7 @@
 
 use crate::output::{Put, Utf8s};
 use crate::symbols::Symbols;
+use crate::time::Timestamp;
 use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -10,7 +11,8 @@ use core::fmt;
 /// The characters of a string in a record, not copied. Escapes, which the reader has checked, are resolved on use.
 #[derive(Clone, Copy, Default)]
 pub struct Text<'a> {
-    raw: &'a str,
+    /// UTF-8.
+    raw: &'a [u8],
     /// 0 = none. A whole word: a `bool` and its padding would be copied in pieces, at twice the cost of parsing.
     escapes: usize,
 }
@@ -18,7 +20,7 @@ pub struct Text<'a> {
 impl<'a> Text<'a> {
     /// `raw` as it stands between the quotes; if `escaped`, its escapes have been checked.
     #[inline]
-    pub(super) fn new(raw: &'a str, escaped: bool) -> Self {
+    pub(super) fn new(raw: &'a [u8], escaped: bool) -> Self {
         Self { raw, escapes: usize::from(escaped) }
     }
 
@@ -29,17 +31,29 @@ impl<'a> Text<'a> {
         self.raw.is_empty()
     }
 
+    /// The instant that they say, if they do.
+    #[inline]
+    pub(super) fn time(self) -> Option<Timestamp> {
+        if self.escapes > 0 { Timestamp::parse(&self.unescaped()) } else { Timestamp::parse(self.raw) }
+    }
+
     /// The characters: borrowed, unless there are escapes.
     #[inline]
     #[must_use]
     pub fn to_cow(&self) -> Cow<'a, str> {
-        if self.escapes > 0 { Cow::Owned(self.unescaped()) } else { Cow::Borrowed(self.raw) }
+        if self.escapes > 0 { Cow::Owned(self.unescaped()) } else { self.characters() }
+    }
+
+    /// The characters as they stand. Nothing is ever lost: the reader has checked that they are UTF-8.
+    fn characters(&self) -> Cow<'a, str> {
+        String::from_utf8_lossy(self.raw)
     }
 
     #[cold]
     fn unescaped(&self) -> String {
         let mut out = String::with_capacity(self.raw.len());
-        let mut rest = self.raw;
+        let characters = self.characters();
+        let mut rest = &*characters;
         while let Some((plain, escape)) = rest.split_once('\\') {
             out.push_str(plain);
             let (character, len) = unescape(escape.as_bytes());
@@ -87,7 +101,7 @@ fn unit(escape: &[u8]) -> Option<u32> {
 
 impl<'a> From<&'a str> for Text<'a> {
     fn from(text: &'a str) -> Self {
-        Self::new(text, false)
+        Self::new(text.as_bytes(), false)
     }
 }
 
@@ -118,7 +132,7 @@ impl Put for Text<'_> {
         if self.escapes > 0 {
             into.0.push_with(|out: &mut Vec<u8>| out.extend_from_slice(self.unescaped().as_bytes()));
         } else {
-            into.0.push(self.raw.as_bytes());
+            into.0.push(self.raw);
         }
     }
 }
@@ -133,7 +147,7 @@ impl Put for crate::input::Symbol<Text<'_>> {
         if self.0.escapes > 0 {
             into.push(self.0.unescaped().as_bytes());
         } else {
-            into.push(self.0.raw.as_bytes());
+            into.push(self.0.raw);
         }
     }
 }
