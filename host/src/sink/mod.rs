@@ -18,6 +18,7 @@ mod csv_file;
 mod dead_letters;
 #[cfg(feature = "testing")]
 pub mod decoders;
+mod dictionary_column;
 mod error;
 mod ledger;
 mod origin;

@@ -1,21 +1,24 @@
 //! One Parquet file being written, which at any flush knows the footer that would complete it.
 
+use super::dictionary_column::{DictionaryColumn, Zstd};
 use super::error::{Error, Result};
 use super::origin::Origin;
 use crate::disk::DiskFile;
 use arrow_array::RecordBatch;
-use arrow_schema::{DataType, Schema, SchemaRef};
-use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use arrow_schema::{DataType, FieldRef, Schema, SchemaRef};
+use parquet::arrow::ArrowSchemaConverter;
+use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{
     FileMetaData, FooterTail, KeyValue, ParquetMetaData, ParquetMetaDataReader, ParquetMetaDataWriter,
 };
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
-use parquet::schema::types::ColumnPath;
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::types::{ColumnDescPtr, ColumnPath};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Rows in a row group: what Spark and DuckDB use as a unit of parallel reading, and little enough to hold in memory.
 const ROW_GROUP_ROWS: usize = 128 * 1024;
@@ -39,8 +42,6 @@ pub(super) fn properties(schema: &Schema, origin: &Origin) -> WriterProperties {
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_offset_index_disabled(true)
         .set_dictionary_enabled(false)
-        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-        .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
         .set_key_value_metadata((!entries.is_empty()).then_some(entries));
     for field in schema.fields() {
         let column = ColumnPath::from(field.name().as_str());
@@ -62,9 +63,50 @@ pub(super) fn properties(schema: &Schema, origin: &Origin) -> WriterProperties {
 
 /// A Parquet file being written. After an error it is of no more use.
 pub(super) struct ParquetFile {
-    writer: ArrowWriter<Box<dyn DiskFile>>,
+    writer: SerializedFileWriter<Box<dyn DiskFile>>,
+    columns: ArrowRowGroupWriterFactory,
+    schema: SchemaRef,
+    row_group: Option<RowGroup>,
+    zstd: Zstd,
     path: PathBuf,
-    properties: WriterProperties,
+}
+
+/// The row group in the making.
+struct RowGroup {
+    columns: Vec<Column>,
+    rows: usize,
+}
+
+/// One of its columns.
+enum Column {
+    Dictionary(DictionaryColumn),
+    Other(ArrowColumnWriter),
+}
+
+impl RowGroup {
+    fn write(&mut self, batch: &RecordBatch, zstd: &mut Zstd) -> std::result::Result<(), ParquetError> {
+        for ((column, array), field) in self.columns.iter_mut().zip(batch.columns()).zip(batch.schema_ref().fields()) {
+            match column {
+                Column::Dictionary(column) => column.write(array, zstd)?,
+                Column::Other(column) => {
+                    for leaf in compute_leaves(field, array)? {
+                        column.write(&leaf)?;
+                    }
+                }
+            }
+        }
+        self.rows += batch.num_rows();
+        Ok(())
+    }
+
+    /// About how long it is so far.
+    fn size(&self) -> usize {
+        let size = |column: &Column| match column {
+            Column::Dictionary(column) => column.size(),
+            Column::Other(column) => column.get_estimated_total_bytes(),
+        };
+        self.columns.iter().map(size).sum()
+    }
 }
 
 impl ParquetFile {
@@ -75,19 +117,75 @@ impl ParquetFile {
         schema: SchemaRef,
         properties: WriterProperties,
     ) -> Result<Self> {
-        let options = ArrowWriterOptions::new().with_properties(properties.clone()).with_skip_arrow_metadata(true);
-        let writer = ArrowWriter::try_new_with_options(file, schema, options).map_err(Error::parquet(path))?;
-        Ok(Self { writer, path: path.to_path_buf(), properties })
+        Self::start(file, path, schema, properties).map_err(Error::parquet(path))
+    }
+
+    fn start(
+        file: Box<dyn DiskFile>,
+        path: &Path,
+        schema: SchemaRef,
+        properties: WriterProperties,
+    ) -> std::result::Result<Self, ParquetError> {
+        let descriptor = ArrowSchemaConverter::new().convert(&schema)?;
+        let writer = SerializedFileWriter::new(file, descriptor.root_schema_ptr(), Arc::new(properties))?;
+        let columns = ArrowRowGroupWriterFactory::new(&writer, Arc::clone(&schema));
+        Ok(Self { writer, columns, schema, row_group: None, zstd: Zstd::new()?, path: path.to_path_buf() })
     }
 
     /// Appends rows of the file's schema.
     pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        self.writer.write(batch).map_err(Error::parquet(&self.path))
+        self.append(batch).map_err(Error::parquet(&self.path))
+    }
+
+    fn append(&mut self, batch: &RecordBatch) -> std::result::Result<(), ParquetError> {
+        let mut from = 0;
+        while from < batch.num_rows() {
+            if self.row_group.is_none() {
+                self.row_group = Some(self.new_row_group()?);
+            }
+            let Some(row_group) = &mut self.row_group else { unreachable!("made just now") };
+            let rows = (batch.num_rows() - from).min(ROW_GROUP_ROWS - row_group.rows);
+            row_group.write(&batch.slice(from, rows), &mut self.zstd)?;
+            from += rows;
+            if row_group.rows == ROW_GROUP_ROWS || row_group.size() >= ROW_GROUP_BYTES {
+                self.end_row_group()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn new_row_group(&self) -> std::result::Result<RowGroup, ParquetError> {
+        let others = self.columns.create_column_writers(self.row_groups())?;
+        let columns = self.schema.fields().iter().zip(self.writer.schema_descr().columns()).zip(others);
+        let column = |((field, descriptor), other): ((&FieldRef, &ColumnDescPtr), _)| {
+            if DictionaryColumn::takes(field.data_type()) {
+                Column::Dictionary(DictionaryColumn::new(Arc::clone(descriptor)))
+            } else {
+                Column::Other(other)
+            }
+        };
+        Ok(RowGroup { columns: columns.map(column).collect(), rows: 0 })
+    }
+
+    fn end_row_group(&mut self) -> std::result::Result<(), ParquetError> {
+        let Some(row_group) = self.row_group.take() else { return Ok(()) };
+        let mut writer = self.writer.next_row_group()?;
+        for column in row_group.columns {
+            match column {
+                Column::Dictionary(column) => {
+                    let (bytes, close) = column.finish(&mut self.zstd)?;
+                    writer.append_column(&bytes, close)?;
+                }
+                Column::Other(column) => column.close()?.append_to_row_group(&mut writer)?,
+            }
+        }
+        writer.close()?;
+        Ok(())
     }
 
     /// About how long the file is, with what is still in memory.
     pub(super) fn size(&self) -> u64 {
-        (self.writer.bytes_written() + self.writer.in_progress_size()) as u64
+        (self.writer.bytes_written() + self.row_group.as_ref().map_or(0, RowGroup::size)) as u64
     }
 
     /// How many row groups there are, not counting the one in memory.
@@ -98,8 +196,8 @@ impl ParquetFile {
     /// Ends the row group and hands all to the operating system. Answers the file's length, and the footer that after
     /// so many bytes makes it whole.
     pub(super) fn flush(&mut self) -> Result<(u64, Vec<u8>)> {
-        self.writer.flush().map_err(Error::parquet(&self.path))?;
-        self.writer.sync().map_err(Error::io("write rows", &self.path))?;
+        self.end_row_group().map_err(Error::parquet(&self.path))?;
+        self.writer.flush().map_err(Error::io("write rows", &self.path))?;
         let footer = self.footer().map_err(Error::parquet(&self.path))?;
         Ok((self.writer.bytes_written() as u64, footer))
     }
@@ -107,11 +205,12 @@ impl ParquetFile {
     fn footer(&self) -> std::result::Result<Vec<u8>, ParquetError> {
         let row_groups = self.writer.flushed_row_groups();
         let first = row_groups.first().ok_or_else(|| ParquetError::General("no rows".to_owned()))?;
+        let properties = self.writer.properties();
         let file = FileMetaData::new(
-            self.properties.writer_version().as_num(),
+            properties.writer_version().as_num(),
             row_groups.iter().map(parquet::file::metadata::RowGroupMetaData::num_rows).sum(),
-            Some(self.properties.created_by().to_owned()),
-            self.properties.key_value_metadata().cloned(),
+            Some(properties.created_by().to_owned()),
+            properties.key_value_metadata().cloned(),
             first.schema_descr_ptr(),
             None,
         );
@@ -123,6 +222,7 @@ impl ParquetFile {
 
     /// Writes the footer and hands all to the operating system. Answers the file's length.
     pub(super) fn finish(mut self) -> Result<u64> {
+        self.end_row_group().map_err(Error::parquet(&self.path))?;
         self.writer.finish().map_err(Error::parquet(&self.path))?;
         Ok(self.writer.bytes_written() as u64)
     }
