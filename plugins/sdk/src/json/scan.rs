@@ -153,21 +153,21 @@ impl<'a> Object<'a> {
         self.value()
     }
 
-    /// The string or null that comes next, if it is one or the other, and a string without escapes; else nothing is
-    /// read. Most values are: to make a `Value` of each would cost as much as to find its end.
-    #[inline]
-    fn plain(&mut self) -> Option<Option<Text<'a>>> {
+    /// Reads the string or null that comes next, if it is one or the other, and a string without escapes; else nothing
+    /// is read. Most values are: to make a `Value` of each would cost as much as to find its end.
+    fn plain(&mut self) -> Plain {
         self.space();
         match self.peek() {
             Some(b'"') => {
                 let (start, end) = (self.at + 1, special(self.text, self.at + 1));
-                (self.text.get(end) == Some(&b'"')).then(|| {
-                    self.at = end + 1;
-                    Some(Text::new(&self.text[start..end], false))
-                })
+                if self.text.get(end) != Some(&b'"') {
+                    return Plain::OTHER;
+                }
+                self.at = end + 1;
+                Plain::between(start, end)
             }
-            Some(b'n') => self.skips("null").then_some(None),
-            _ => None,
+            Some(b'n') if self.skips("null") => Plain::NULL,
+            _ => Plain::OTHER,
         }
     }
 
@@ -379,8 +379,8 @@ impl<'a> Object<'a> {
     #[inline]
     pub fn text(&mut self) -> Result<Option<Text<'a>>, Reject> {
         match self.plain() {
-            Some(text) => Ok(text),
-            None => self.any_value()?.text(),
+            Plain::OTHER => self.any_value()?.text(),
+            plain => Ok(plain.of(self.text)),
         }
     }
 
@@ -409,8 +409,8 @@ impl<'a> Object<'a> {
     #[inline]
     pub fn time(&mut self) -> Result<Option<Timestamp>, Reject> {
         match self.plain() {
-            Some(text) => Ok(text.and_then(Text::time)),
-            None => self.any_value()?.time(),
+            Plain::OTHER => self.any_value()?.time(),
+            plain => Ok(plain.of(self.text).and_then(Text::time)),
         }
     }
 
@@ -451,6 +451,28 @@ impl<'a> Object<'a> {
             return Ok(None);
         }
         of(self.any_value()?)
+    }
+}
+
+/// Where a string without escapes stands: a single word, as results in several are handed on through memory.
+#[derive(PartialEq, Eq)]
+struct Plain(u64);
+
+impl Plain {
+    /// Something else than a string without escapes stands there.
+    const OTHER: Self = Self(u64::MAX);
+    /// Null stands there.
+    const NULL: Self = Self(u64::MAX - 1);
+
+    #[inline]
+    fn between(start: usize, end: usize) -> Self {
+        Self((start as u64) << 32 | end as u64)
+    }
+
+    #[inline]
+    fn of<'a>(&self, text: &'a [u8]) -> Option<Text<'a>> {
+        let raw = text.get((self.0 >> 32) as usize..self.0 as u32 as usize)?;
+        Some(Text::new(raw, false))
     }
 }
 
