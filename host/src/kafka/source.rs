@@ -37,8 +37,8 @@ const NAP: Duration = Duration::from_millis(100);
 const PREFETCH_BYTES: usize = 64 << 20;
 
 /// Records that one worker's client may hold ready, over all its partitions: each costs about half a kilobyte besides
-/// its bytes.
-const PREFETCH_RECORDS: usize = 100_000;
+/// its bytes, and more of them than a fetch brings only make the processor's caches useless.
+const PREFETCH_RECORDS: usize = 20_000;
 
 /// What a call to [`Source::poll`] found.
 #[derive(Clone, Debug)]

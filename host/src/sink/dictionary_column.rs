@@ -268,23 +268,24 @@ fn definition_levels(valid: &BooleanBufferBuilder, nulls: usize) -> Vec<u8> {
     levels
 }
 
-/// Appends the codes as runs of equal ones and, between these, groups of eight packed to `width` bits.
+/// Appends the codes in groups of eight: packed to `width` bits, or as a run where several groups are of one code.
 fn hybrid(codes: &[u32], width: usize, out: &mut Vec<u8>) {
-    /// From how many equal codes on a run is worth its header.
-    const RUN: usize = 16;
+    /// From how many groups on a run is worth its header.
+    const RUN: usize = 2;
+    let (groups, _) = codes.as_chunks::<8>();
+    let uniform = |group: &[u32; 8], code: u32| group.iter().fold(0, |all, other| all | (code ^ other)) == 0;
     let (mut from, mut at) = (0, 0);
-    while at < codes.len() {
-        let run = codes[at..].iter().take_while(|&&code| code == codes[at]).count();
-        // What comes before a run are whole groups.
-        let fill = (at - from).next_multiple_of(8) - (at - from);
-        if run >= fill + RUN {
-            packed(&codes[from..at + fill], width, out);
-            repeated(codes[at], run - fill, width, out);
+    while at < groups.len() {
+        let code = groups[at][0];
+        let run = groups[at..].iter().take_while(|group| uniform(group, code)).count();
+        if run >= RUN {
+            packed(&codes[8 * from..8 * at], width, out);
+            repeated(code, 8 * run, width, out);
             from = at + run;
         }
-        at += run;
+        at += run.max(1);
     }
-    packed(&codes[from..], width, out);
+    packed(&codes[8 * from..], width, out);
 }
 
 /// Appends a run of `count` times `code`.
