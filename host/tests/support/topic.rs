@@ -1,7 +1,8 @@
 //! The reference job's topic and settings: what is written there, how the job is cut, and what must come of it.
 
-use super::job::{Job, read_topic, wasmill};
+use super::job::{Job, wasmill};
 use super::oracle::{Expected, Rules};
+use super::reader::read_topic;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use wasmill::clock::now_us;

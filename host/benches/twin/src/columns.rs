@@ -2,9 +2,7 @@
 //! with what the host checks of a guest's answer checked here, too.
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{
-    ByteArrayType, Float64Type, Int64Type, TimestampMicrosecondType, UInt32Type, UInt64Type,
-};
+use arrow_array::types::{ByteArrayType, Float64Type, Int64Type, TimestampMicrosecondType, UInt32Type, UInt64Type};
 use arrow_array::{
     Array, ArrayRef, BinaryArray, BooleanArray, DictionaryArray, Float64Array, GenericByteArray, Int64Array,
     StringArray, TimestampMicrosecondArray, UInt32Array,
@@ -141,11 +139,7 @@ fn lift_one(field: &Field, column: Column, rows: usize) -> Result<ArrayRef, Stri
     Ok(array)
 }
 
-fn lift_dictionary(
-    data_type: DataType,
-    dictionary: Dictionary,
-    nulls: Option<NullBuffer>,
-) -> Result<ArrayRef, String> {
+fn lift_dictionary(data_type: DataType, dictionary: Dictionary, nulls: Option<NullBuffer>) -> Result<ArrayRef, String> {
     let Dictionary { indices, values } = dictionary;
     let values: ArrayRef = match data_type {
         DataType::Utf8 => Arc::new(texts(values, None)?),

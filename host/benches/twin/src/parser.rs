@@ -52,11 +52,8 @@ impl<P: wasmill_sdk::parser::Parser> Parser for NativeParser<P> {
         }
         let answer = self.host.parse(batch.len() as u32, &self.columns);
         let rows = answer.rows.count as usize;
-        let (columns, origins) = lift(&self.description.outputs, answer.rows, batch.len()).map_err(|message| Fault {
-            plugin: self.name.as_str().into(),
-            kind: FaultKind::Contract,
-            message,
-            backtrace: Vec::new(),
+        let (columns, origins) = lift(&self.description.outputs, answer.rows, batch.len()).map_err(|message| {
+            Fault { plugin: self.name.as_str().into(), kind: FaultKind::Contract, message, backtrace: Vec::new() }
         })?;
         let reject = |reject: wasmill_sdk::bindings::parser::exports::wasmill::plugin::parser::Reject| Reject {
             record: reject.record_index as usize,

@@ -42,7 +42,10 @@ fn columns_of_all_kinds_come_back_as_they_were_also_of_slices() {
         ),
         (field(DataType::Timestamp, Encoding::Plain), Arc::new(times)),
         (field(DataType::Utf8, Encoding::Plain), Arc::new(StringArray::from(texts.clone()))),
-        (field(DataType::Binary, Encoding::Plain), Arc::new(texts.iter().map(|t| t.map(str::as_bytes)).collect::<BinaryArray>())),
+        (
+            field(DataType::Binary, Encoding::Plain),
+            Arc::new(texts.iter().map(|t| t.map(str::as_bytes)).collect::<BinaryArray>()),
+        ),
         (field(DataType::Utf8, Encoding::Dictionary), Arc::new(dictionary)),
     ];
     for (field, array) in cases {
@@ -68,9 +71,8 @@ fn an_answer_that_breaks_the_contract_is_refused() {
     let text = [field(DataType::Utf8, Encoding::Plain)];
     let symbol = [field(DataType::Utf8, Encoding::Dictionary)];
     let varlen = |offsets: &[u32], bytes: &[u8]| Varlen { offsets: offsets.to_vec(), bytes: bytes.to_vec() };
-    let dictionary = |indices: &[u32]| {
-        Values::Dictionary(Dictionary { indices: indices.to_vec(), values: varlen(&[0, 1], b"a") })
-    };
+    let dictionary =
+        |indices: &[u32]| Values::Dictionary(Dictionary { indices: indices.to_vec(), values: varlen(&[0, 1], b"a") });
     assert!(lift(&int, answer(Values::Int64(vec![1, 2]), 2, Some(vec![0, 1])), 2).is_ok());
     for (what, fields, answer) in [
         ("too few rows", &int, answer(Values::Int64(vec![1]), 2, None)),
