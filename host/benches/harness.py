@@ -22,7 +22,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 TARGET = ROOT / "target"
 WORK = TARGET / "bench"
 RUNS = ROOT / "host" / "benches" / "runs"
-WASMILL = TARGET / "release" / "wasmill"
+# Where the measured programs are: `make bench` builds them.
+PROGRAMS = TARGET / os.environ.get("PROFILE", "release")
+WASMILL, TWIN, ORACLE = (PROGRAMS / name for name in ("wasmill", "wasmill-twin", "bench-oracle"))
 PIPELINE = ROOT / "host" / "pipelines" / "clickstream.toml"
 TOPIC = "bench"
 
@@ -38,6 +40,9 @@ JOB = {
     # The pipeline tells of its first batch and of its cuts at this level, and of nothing else that is frequent.
     "LOG_LEVEL": "info,wasmill::driver=debug,wasmill::coordinator=debug",
 }
+
+# What of the caller's environment reaches the measured programs: a job is to be the same whoever asks for it.
+KEPT = ("PATH", "HOME", "TMPDIR", "LANG", "PLUGIN_PATH")
 
 # How often the memory of a tree of processes is looked at.
 SAMPLE_EVERY = 0.2
@@ -55,6 +60,11 @@ def number(name, default):
         return int(text.replace(",", "").replace("_", ""))
     except ValueError:
         raise SystemExit(f"{name} must be a whole number: {name}={text}") from None
+
+
+def environment(**variables):
+    """What a measured program sees of the world."""
+    return {**{name: os.environ[name] for name in KEPT if name in os.environ}, **variables}
 
 
 def numbers(name, default):
@@ -120,9 +130,29 @@ def fill(bootstrap, events, partitions=4, topic=TOPIC, seed=1, span="30m", first
     for one in [*shares, *settings]:
         command += ["--set", f"generator.config.{one}"]
     where = {"KAFKA_BOOTSTRAP_SERVERS": bootstrap, "KAFKA_TOPIC": topic, "LOG_LEVEL": "warn"}
-    done = subprocess.run([str(part) for part in command], cwd=ROOT, env={**os.environ, **where})
+    done = subprocess.run([str(part) for part in command], cwd=ROOT, env=environment(**where))
     if done.returncode != 0:
         raise SystemExit(f"the topic {topic} could not be filled")
+
+
+def expect(bootstrap, partitions=4, topic=TOPIC, **rules):
+    """What the oracle says that the job must make of a topic, as a file. `rules`, in seconds, are those that differ from `JOB`."""
+    file = WORK / "expected.json"
+    command = [ORACLE, "expect", "--bootstrap", bootstrap, "--topic", topic, "--partitions", partitions]
+    for name, seconds in rules.items():
+        command += [f"--{name.replace('_', '-')}", seconds]
+    subprocess.run([str(part) for part in [*command, file]], check=True)
+    return file
+
+
+def must_equal(expected, folder, twins=()):
+    """Ends the benchmark unless the committed files below `folder` are what the oracle says: a fast wrong number counts
+    as zero. `twins` are aggregates that must hold what another one does, as `pages_2=page_metrics`."""
+    command = [ORACLE, "check", expected, folder]
+    for twin in twins:
+        command += ["--twin", twin]
+    if subprocess.run([str(part) for part in command]).returncode != 0:
+        raise SystemExit("the outputs differ from what the oracle says")
 
 
 # --- A job, measured ---
@@ -138,7 +168,7 @@ def run_environment(bootstrap, output, topic=TOPIC, **more):
         "CACHE_PATH": str(WORK / "plugin-cache"),
         "HTTP_LISTEN": f"127.0.0.1:{free_ports()}",
     }
-    return {**os.environ, **JOB, **where, **more}
+    return environment(**{**JOB, **where, **more})
 
 
 def run_command(workers, *more, binary=WASMILL, pipeline=PIPELINE):
