@@ -21,6 +21,7 @@ pub(crate) const RULES: Rules = Rules {
     watermark_delay: 10 * SECOND,
     max_ahead: 3600 * SECOND,
     page_window: 60 * SECOND,
+    page_slide: 60 * SECOND,
     geo_window: 20 * SECOND,
     geo_lateness: 15 * SECOND,
     session_gap: 30 * SECOND,

@@ -60,7 +60,7 @@ pub(crate) fn differences(expected: &Digests, folder: &Path, twins: &[(String, S
 }
 
 /// The aggregate whose rows, or late rows, an output has.
-fn aggregate(output: &str) -> &str {
+pub(crate) fn aggregate(output: &str) -> &str {
     output.strip_prefix("_late/").unwrap_or(output)
 }
 
