@@ -7,25 +7,16 @@ Everything is on: exactly-once with a checkpoint every 10 s, provenance in each 
 committed files of every run must equal the oracle's.
 """
 
-import subprocess
-
 import harness as h
 
 PROGRAMS = {"wasmill": h.WASMILL, "native twin": h.TWIN}
-
-
-def warm_up(env):
-    """Compiles the plugins into the cache, so that no measured run does."""
-    done = subprocess.run([str(h.WASMILL), "check", str(h.PIPELINE)], cwd=h.ROOT, env=env, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise SystemExit(f"{done.stdout}{done.stderr}")
 
 
 def measure_rounds(bootstrap, expected, events, workers, rounds):
     """All runs; the programs take turns, and who begins changes with the round."""
     runs = []
     output = h.WORK / "output"
-    warm_up(h.run_environment(bootstrap, output))
+    h.warm_up(h.run_environment(bootstrap, output))
     for round_ in range(1, rounds + 1):
         for n in workers:
             for name in list(PROGRAMS)[:: 1 if round_ % 2 else -1]:

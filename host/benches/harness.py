@@ -145,12 +145,15 @@ def expect(bootstrap, partitions=4, topic=TOPIC, **rules):
     return file
 
 
-def must_equal(expected, folder, twins=()):
+def must_equal(expected, folder, twins=(), without=()):
     """Ends the benchmark unless the committed files below `folder` are what the oracle says: a fast wrong number counts
-    as zero. `twins` are aggregates that must hold what another one does, as `pages_2=page_metrics`."""
+    as zero. `twins` are aggregates that must hold what another one does, as `pages_2=page_metrics`, `without` those of
+    the reference job that this one does not have."""
     command = [ORACLE, "check", expected, folder]
     for twin in twins:
         command += ["--twin", twin]
+    for name in without:
+        command += ["--without", name]
     if subprocess.run([str(part) for part in command]).returncode != 0:
         raise SystemExit("the outputs differ from what the oracle says")
 
@@ -174,6 +177,13 @@ def run_environment(bootstrap, output, topic=TOPIC, **more):
 def run_command(workers, *more, binary=WASMILL, pipeline=PIPELINE):
     """`wasmill run` until everything there is was read, and every window is closed and committed."""
     return [str(part) for part in [binary, "run", "-c", pipeline, "--workers", workers, "--drain", *more]]
+
+
+def warm_up(env):
+    """Compiles the plugins into the cache, so that no measured run does."""
+    done = subprocess.run([str(WASMILL), "check", str(PIPELINE)], cwd=ROOT, env=env, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise SystemExit(f"{done.stdout}{done.stderr}")
 
 
 def measure(command, env=None, log=None, tree=False):
