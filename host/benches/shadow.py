@@ -37,7 +37,7 @@ def ask(env, *words):
 
 def begin(bootstrap, workers, mode, shadow):
     """Lets a job read the first events, give it a shadow where the mode has one, and keep what it has then."""
-    env = environment(bootstrap)
+    env = {**environment(bootstrap), "LOG_LEVEL": "warn"}
     shutil.rmtree(OUTPUT, ignore_errors=True)
     job = subprocess.Popen(command(workers), cwd=h.ROOT, env=env)
     try:
