@@ -108,13 +108,24 @@ fuzz: target/tools/bin/cargo-fuzz ## Fuzz every decoder of bytes from outside, a
 target/tools/bin/cargo-fuzz:
 	cargo install --locked --root target/tools --version 0.13.2 cargo-fuzz
 
+# With what is measured beside it: the native twin, and the oracle that every run is held against.
+.PHONY: bench-programs
+bench-programs: plugins
+	cargo build --locked --release -p wasmill -p wasmill-twin
+
+# EVENTS (3000000), PARTITIONS (4), WORKERS ("1 2") and ROUNDS (3) say how much; reports go to host/benches/runs.
 .PHONY: bench
-bench: build ## Measure events/s and CPU seconds for a backlog on a real Kafka
-	host/benches/run.sh
+bench: bench-programs ## Measure the whole job and its native twin on a real Kafka, each run held against the oracle
+	host/benches/bench.py
+
+# EVENTS (500000) and ROUNDS (3) of each line; TABLES="keys payload" for some of the tables.
+.PHONY: bench-scaling
+bench-scaling: bench-programs ## Measure how the cost of an event depends on workers, partitions, keys, payloads, windows
+	host/benches/scaling.py
 
 .PHONY: bench-shadow
 bench-shadow: build ## Measure what a shadow costs: CPU seconds and events/s with and without one on a real Kafka
-	host/benches/shadow.sh
+	host/benches/shadow.py
 
 .PHONY: clean-data
 clean-data: ## Remove ./data (files and checkpoints) and the data of make kafka-up

@@ -2,6 +2,7 @@
 
 use crate::capsule::{self, Capsules};
 use crate::config::{Config, Format, Output, PartitionBy, Roll};
+use crate::instances::{Instances, Instantiate, Sandbox};
 use crate::plugin::{self, Component, Limits, Runtime, World};
 use crate::sink;
 use crate::store::{Beside, BesideRole};
@@ -35,6 +36,7 @@ pub struct Assembly {
     config: Arc<Config>,
     workers: usize,
     wanted: Option<Vec<String>>,
+    instantiate: Arc<dyn Instantiate>,
 }
 
 /// The plugins of a pipeline.
@@ -118,14 +120,6 @@ impl BesideVersion {
         };
         plan::Beside { of: self.of, role, description, tolerance }
     }
-}
-
-/// One worker's plugins.
-pub struct Instances {
-    /// The parser.
-    pub parser: Box<dyn Parser>,
-    /// The aggregates, in the order of the pipeline file.
-    pub aggregates: Vec<Box<dyn Aggregate>>,
 }
 
 /// Which of the outputs is which, by its place in [`Assembly::output_specs`].
@@ -215,6 +209,19 @@ impl Assembly {
     /// # Errors
     /// Every mistake, a sentence each.
     pub fn new(config: &Config, runtime: &Arc<Runtime>, workers: usize) -> Result<Self, Vec<String>> {
+        Self::with_instances(config, runtime, workers, &(Arc::new(Sandbox) as _))
+    }
+
+    /// The same with instances from elsewhere.
+    ///
+    /// # Errors
+    /// Every mistake, a sentence each.
+    pub fn with_instances(
+        config: &Config,
+        runtime: &Arc<Runtime>,
+        workers: usize,
+        instantiate: &Arc<dyn Instantiate>,
+    ) -> Result<Self, Vec<String>> {
         let mut mistakes = Vec::new();
         let mut load = |name: &str, plugin: &crate::config::Plugin, world| {
             let loaded = runtime.load(name, &plugin.path, world);
@@ -227,7 +234,7 @@ impl Assembly {
         match (parser, aggregates) {
             (Some(parser), Some(aggregates)) => {
                 let versions = Versions { parser, aggregates, beside: Vec::new() };
-                Self::fit(&Arc::new(config.clone()), versions, workers, None)
+                Self::fit(&Arc::new(config.clone()), versions, workers, instantiate, None)
             }
             _ => Err(mistakes),
         }
@@ -238,22 +245,23 @@ impl Assembly {
     /// # Errors
     /// Every mistake, a sentence each.
     pub fn with(&self, versions: Versions) -> Result<Self, Vec<String>> {
-        Self::fit(&self.config, versions, self.workers, Some(&self.capsules))
+        Self::fit(&self.config, versions, self.workers, &self.instantiate, Some(&self.capsules))
     }
 
     fn fit(
         config: &Arc<Config>,
         versions: Versions,
         workers: usize,
+        instantiate: &Arc<dyn Instantiate>,
         before: Option<&Capsules>,
     ) -> Result<Self, Vec<String>> {
         let mut mistakes = Vec::new();
         let topic = &config.source.topic;
         let parser_config = config.parser.config_json();
-        let full = versions.parser.parser(&parser_config, topic, None);
+        let full = instantiate.parser(&versions.parser, &parser_config, topic, None);
         let full = full.map_err(|error| mistakes.push(chain(&error))).ok();
         let mut describe = |of: usize, component: &Component| {
-            let instance = component.aggregate(&config.aggregates[of].plugin.config_json());
+            let instance = instantiate.aggregate(component, &config.aggregates[of].plugin.config_json());
             let description = instance.map(|instance| instance.description().clone());
             description.map_err(|error| mistakes.push(chain(&error))).ok()
         };
@@ -274,7 +282,7 @@ impl Assembly {
         let full_plan = plan(full.as_ref())?;
         let wanted = config.raw.is_none().then(|| used_columns(&full_plan));
         let names: Option<Vec<&str>> = wanted.as_ref().map(|names| names.iter().map(String::as_str).collect());
-        let projected = versions.parser.parser(&parser_config, topic, names.as_deref());
+        let projected = instantiate.parser(&versions.parser, &parser_config, topic, names.as_deref());
         let mut plan = plan(projected.map_err(|error| vec![chain(&error)])?.as_ref())?;
         for version in &versions.beside {
             match version.role {
@@ -301,6 +309,7 @@ impl Assembly {
             config: config.clone(),
             workers,
             wanted,
+            instantiate: instantiate.clone(),
         })
     }
 
@@ -319,7 +328,8 @@ impl Assembly {
     /// What `init` says.
     pub fn parser(&self) -> Result<Box<dyn Parser>, plugin::Error> {
         let wanted = self.wanted();
-        self.versions.parser.parser(&self.config.parser.config_json(), &self.plan.topic, wanted.as_deref())
+        let json = self.config.parser.config_json();
+        self.instantiate.parser(&self.versions.parser, &json, &self.plan.topic, wanted.as_deref())
     }
 
     /// A new instance of what is at this place in the plan.
@@ -329,7 +339,7 @@ impl Assembly {
     pub fn aggregate(&self, index: usize) -> Result<Box<dyn Aggregate>, plugin::Error> {
         let json = self.config.aggregates[self.plan.aggregates[index].of].plugin.config_json();
         let component = self.versions.entries().nth(index);
-        component.expect("each entry of the plan has a component").aggregate(&json)
+        self.instantiate.aggregate(component.expect("each entry of the plan has a component"), &json)
     }
 
     /// The parser's columns that are wanted; `None` = all.

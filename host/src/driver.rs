@@ -234,6 +234,7 @@ impl Driver {
         if let Some(lane) = self.worker.lane_mut(partition) {
             lock(&self.shared.watermarks).advance(partition, lane.watermark());
         }
+        self.shared.first_batch.call_once(|| tracing::debug!(records = raw.len(), "the first batch is processed"));
         if self.troubled.is_some() {
             self.trouble(None);
         }

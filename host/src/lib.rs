@@ -22,6 +22,7 @@ pub mod failure;
 pub mod faults;
 pub mod generate;
 pub mod generator;
+pub mod instances;
 pub mod kafka;
 pub mod observer;
 pub mod plugin;

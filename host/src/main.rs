@@ -2,12 +2,14 @@
 
 use clap::Parser;
 use std::process::ExitCode;
+use std::sync::Arc;
 use wasmill::cli::{Cli, Command};
 use wasmill::commands::{self, Exit};
+use wasmill::instances::Sandbox;
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
-        Command::Run(args) => commands::run::run(&args),
+        Command::Run(args) => commands::run::run(&args, &(Arc::new(Sandbox) as _)),
         Command::Check(args) => commands::check::check(&args),
         Command::Generate(args) => commands::generate::generate(&args),
         Command::Status(args) => commands::status::status(&args),

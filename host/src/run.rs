@@ -29,7 +29,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use wasmill_pipeline::error::{Class, Error};
@@ -332,6 +332,7 @@ impl Attempt<'_> {
             last_cut: AtomicU64::new(0),
             stand_at: AtomicU64::new(0),
             samples: Samples::new(workers),
+            first_batch: Once::new(),
             abort: AtomicBool::new(false),
             standing: (0..workers).map(|_| Mutex::new(Standing::default())).collect(),
         });

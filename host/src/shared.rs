@@ -8,7 +8,7 @@ use crate::sink::SinkCut;
 use crossbeam_channel::{Receiver, Sender};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::Duration;
 use wasmill_pipeline::change::Change;
 use wasmill_pipeline::checkpoint::{Boundary, Cut};
@@ -96,6 +96,8 @@ pub struct Shared {
     pub stand_at: AtomicU64,
     /// The last records read.
     pub samples: Samples,
+    /// Done when the first batch of this attempt is processed.
+    pub first_batch: Once,
     /// Stop at once; what was not cut is read again by the next attempt.
     pub abort: AtomicBool,
     /// How each worker stands, for people.

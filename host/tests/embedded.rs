@@ -18,6 +18,7 @@ const RULES: Rules = Rules {
     watermark_delay: SECOND,
     max_ahead: 3600 * SECOND,
     page_window: 2 * SECOND,
+    page_slide: 2 * SECOND,
     geo_window: SECOND,
     geo_lateness: SECOND,
     session_gap: SECOND / 2,

@@ -12,7 +12,7 @@ const ROOMS: [&str; 8] = ["admin", "capsule", "config", "kafka", "plugin", "sink
 /// What puts the rooms together, from the inside out. Each may use what is left of it, and the rooms.
 const FLOORS: [&[&str]; 6] = [
     &["clock", "disk", "failpoint"],
-    &["accounting", "assembly", "tap", "faults", "generate", "provenance", "watch"],
+    &["accounting", "assembly", "tap", "faults", "generate", "instances", "provenance", "watch"],
     &["failure", "shared", "budget", "switch", "chronicle"],
     &["checkpointer", "recovery", "catalog", "driver", "coordinator"],
     &["run", "observer"],

@@ -23,8 +23,9 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
-use support::job::{Job, poll_until, read_topic};
+use support::job::{Job, poll_until};
 use support::oracle::Expected;
+use support::reader::read_topic;
 use support::rows::{assert_same, cell, columns, files, parquet};
 use support::topic::{
     PARTITIONS, RULES, SECOND, SETTINGS, expected, expected_of, generate, generate_to, job, timed, write_odd_records,

@@ -13,6 +13,7 @@ use crate::config::{self, Config, GenerateConfig, OnDataLoss};
 use crate::disk::RealDisk;
 use crate::faults::Faults;
 use crate::generate::{Destination, Options as GenerateOptions, Pacing};
+use crate::instances::Instantiate;
 use crate::kafka::{EmbeddedBroker, Start};
 use crate::observer::Observer;
 use crate::plugin;
@@ -41,11 +42,11 @@ const EMBEDDED_AHEAD_BYTES: usize = 2 << 20;
 /// How many changes may wait for their turn: they are made one after the other, and people ask for few.
 const MOST_REQUESTS: usize = 16;
 
-/// Runs the pipeline until it ends.
+/// Runs the pipeline until it ends, with these instances of its plugins.
 ///
 /// # Errors
 /// Every mistake of the configuration at once, or the failure that ended it.
-pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
+pub fn run(args: &RunArgs, instantiate: &Arc<dyn Instantiate>) -> anyhow::Result<Exit> {
     let env = environment(args.file.env_file.as_deref())?;
     let mut config = Config::load(&args.config, &env, &args.overrides()).map_err(|found| refuse(&found))?;
     let screen = init_logging(&config.log_level).map_err(|error| mistakes(&[error.to_string()]))?;
@@ -55,7 +56,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let workers = config.workers.unwrap_or(cores);
     let runtime = assembly::runtime(&config)?;
-    let assembly = assemble(args, &config, &runtime, workers)?;
+    let assembly = assemble(args, &config, &runtime, workers, instantiate)?;
     let broker = embedded_broker(&config)?;
     let bootstrap = match (&broker, &config.source.bootstrap_servers) {
         (Some(broker), _) => broker.bootstrap().to_owned(),
@@ -127,6 +128,7 @@ fn assemble(
     config: &Config,
     runtime: &Arc<crate::plugin::Runtime>,
     workers: usize,
+    instantiate: &Arc<dyn Instantiate>,
 ) -> anyhow::Result<Arc<Assembly>> {
     let mut wrong = settings_mistakes(config);
     for tap in &args.taps {
@@ -144,7 +146,7 @@ fn assemble(
             "generator: the section is missing, and is needed with --generate and with the embedded broker".into(),
         );
     }
-    match Assembly::new(config, runtime, workers) {
+    match Assembly::with_instances(config, runtime, workers, instantiate) {
         Ok(assembly) if wrong.is_empty() => Ok(Arc::new(assembly)),
         Ok(_) => Err(mistakes(&wrong)),
         Err(found) => {

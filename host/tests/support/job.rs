@@ -1,11 +1,7 @@
 //! The reference job as processes of the `wasmill` binary: one topic, one folder for outputs and checkpoints.
 
-use super::oracle::{Expected, Record};
+use super::oracle::Expected;
 use super::rows::{assert_same, columns, csv, files, parquet};
-use rdkafka::Message;
-use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
@@ -226,38 +222,4 @@ impl Job {
         let events = parquet(&folder, Some(&["events"]));
         events.iter().map(|row| row.trim_end_matches('\u{1f}').parse::<u64>().unwrap()).sum()
     }
-}
-
-/// All records of a topic, read by a plain consumer.
-pub(crate) fn read_topic(bootstrap: &str, topic: &str, partitions: i32) -> Vec<Record> {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", bootstrap)
-        .set("group.id", "oracle")
-        .set("enable.auto.commit", "false")
-        .create()
-        .unwrap();
-    let mut assignment = TopicPartitionList::new();
-    let mut left = 0;
-    for partition in 0..partitions {
-        assignment.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
-        let (low, high) = consumer.fetch_watermarks(topic, partition, Duration::from_secs(30)).unwrap();
-        assert_eq!(low, 0, "the broker has forgotten records of partition {partition}");
-        left += high;
-    }
-    consumer.assign(&assignment).unwrap();
-    let mut records = Vec::new();
-    let started = Instant::now();
-    while left > 0 {
-        assert!(started.elapsed() < PATIENCE, "{left} records never came");
-        let Some(message) = consumer.poll(Duration::from_millis(100)) else { continue };
-        let message = message.unwrap();
-        records.push(Record {
-            partition: message.partition(),
-            offset: message.offset(),
-            broker_time_us: message.timestamp().to_millis().unwrap() * 1000,
-            value: message.payload().map(<[u8]>::to_vec),
-        });
-        left -= 1;
-    }
-    records
 }

@@ -2,5 +2,6 @@
 
 pub(crate) mod job;
 pub(crate) mod oracle;
+pub(crate) mod reader;
 pub(crate) mod rows;
 pub(crate) mod topic;

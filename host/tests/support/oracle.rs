@@ -21,6 +21,8 @@ pub(crate) struct Rules {
     pub(crate) watermark_delay: i64,
     pub(crate) max_ahead: i64,
     pub(crate) page_window: i64,
+    /// From one window to the next: as long as the window where it is tumbling.
+    pub(crate) page_slide: i64,
     pub(crate) geo_window: i64,
     pub(crate) geo_lateness: i64,
     pub(crate) session_gap: i64,
@@ -137,7 +139,7 @@ impl Expected {
         let mut late = Vec::new();
         let mut pages: BTreeMap<(i64, &str), Vec<&Event>> = BTreeMap::new();
         for (event, watermark) in with_watermarks() {
-            if let Some(start) = window(event, watermark, rules.page_window, 0, &mut late) {
+            for start in windows(event, watermark, (rules.page_window, rules.page_slide), 0, &mut late) {
                 pages.entry((start, text(event.fields.page.as_ref()))).or_default().push(event);
             }
         }
@@ -147,7 +149,8 @@ impl Expected {
         let mut late = Vec::new();
         let mut geo: BTreeMap<(i64, &str, &str), u64> = BTreeMap::new();
         for (event, watermark) in with_watermarks() {
-            if let Some(start) = window(event, watermark, rules.geo_window, rules.geo_lateness, &mut late) {
+            let window = (rules.geo_window, rules.geo_window);
+            for start in windows(event, watermark, window, rules.geo_lateness, &mut late) {
                 let key = (start, text(event.fields.country.as_ref()), text(event.fields.browser.as_ref()));
                 *geo.entry(key).or_default() += 1;
             }
@@ -211,15 +214,22 @@ fn watermarks(events: &[Event], delay: i64) -> Vec<i64> {
     events.iter().map(before).collect()
 }
 
-/// The start of the event's window, unless it comes too late for it.
-fn window(event: &Event, watermark: i64, size: i64, lateness: i64, late: &mut Vec<String>) -> Option<i64> {
-    let start = event.time.div_euclid(size) * size;
-    let end = start + size;
-    if end + lateness <= watermark {
-        late.push(late_row(event, start, end, watermark - end - lateness));
-        return None;
+/// The starts of the windows, of a size and from one to the next, that the event counts in, the newest first: none where
+/// it comes too late for that one.
+fn windows(
+    event: &Event,
+    watermark: i64,
+    (size, slide): (i64, i64),
+    lateness: i64,
+    late: &mut Vec<String>,
+) -> impl Iterator<Item = i64> {
+    let newest = event.time.div_euclid(slide) * slide;
+    let is_over = move |start: i64| start + size + lateness <= watermark;
+    if is_over(newest) {
+        let end = newest + size;
+        late.push(late_row(event, newest, end, watermark - end - lateness));
     }
-    Some(start)
+    (0..size / slide).map(move |before| newest - before * slide).take_while(move |&start| !is_over(start))
 }
 
 fn late_row(event: &Event, start: i64, end: i64, by: i64) -> String {

@@ -24,10 +24,18 @@ pub(crate) fn row<const N: usize>(cells: [&dyn Display; N]) -> String {
 /// All rows of the Parquet files below the folder, sorted; of these columns, or of all. No folder = no rows.
 pub(crate) fn parquet(folder: &Path, columns: Option<&[&str]>) -> Vec<String> {
     let mut rows = Vec::new();
+    each_of_parquet(folder, columns, |row| rows.push(row.to_owned()));
+    rows.sort_unstable();
+    rows
+}
+
+/// The same one by one, in the order of the files.
+pub(crate) fn each_of_parquet(folder: &Path, columns: Option<&[&str]>, mut take: impl FnMut(&str)) {
+    let mut row = String::new();
     for path in files(folder, "parquet") {
         let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(&path).unwrap());
         let reader = reader.unwrap_or_else(|error| panic!("{}: {error}", path.display())).build().unwrap();
-        let before = rows.len();
+        let mut rows = 0;
         for batch in reader {
             let batch = batch.unwrap();
             let all = batch.schema();
@@ -35,30 +43,37 @@ pub(crate) fn parquet(folder: &Path, columns: Option<&[&str]>) -> Vec<String> {
             let arrays = columns.unwrap_or(&all).iter().map(|name| plain(batch.column_by_name(name).unwrap()));
             let arrays: Vec<ArrayRef> = arrays.collect();
             for at in 0..batch.num_rows() {
-                let mut row = String::new();
+                row.clear();
                 for array in &arrays {
                     write_cell(array, at, &mut row);
                     row.push('\u{1f}');
                 }
-                rows.push(row);
+                take(&row);
             }
+            rows += batch.num_rows();
         }
-        assert!(rows.len() > before, "a file without rows: {}", path.display());
+        assert!(rows > 0, "a file without rows: {}", path.display());
     }
-    rows.sort_unstable();
-    rows
 }
 
 /// All rows of the CSV files below the folder as [`parquet`] has them, sorted: `_start` and `_end` are times,
 /// `revenue` is a float. Null cannot be told from an empty text: both are null here.
 pub(crate) fn csv(folder: &Path) -> Vec<String> {
     let mut rows = Vec::new();
+    each_of_csv(folder, |row| rows.push(row.to_owned()));
+    rows.sort_unstable();
+    rows
+}
+
+/// The same one by one, in the order of the files.
+pub(crate) fn each_of_csv(folder: &Path, mut take: impl FnMut(&str)) {
+    let mut row = String::new();
     for path in files(folder, "csv") {
         let mut reader = csv::Reader::from_path(&path).unwrap();
         let header = reader.headers().unwrap().clone();
         for record in reader.records() {
             let record = record.unwrap();
-            let mut row = String::new();
+            row.clear();
             for (name, cell) in header.iter().zip(&record) {
                 match name {
                     _ if cell.is_empty() => row.push_str(NULL),
@@ -72,11 +87,9 @@ pub(crate) fn csv(folder: &Path) -> Vec<String> {
                 }
                 row.push('\u{1f}');
             }
-            rows.push(row);
+            take(&row);
         }
     }
-    rows.sort_unstable();
-    rows
 }
 
 /// The columns of the first Parquet file below the folder.

@@ -1,7 +1,8 @@
 //! The reference job's topic and settings: what is written there, how the job is cut, and what must come of it.
 
-use super::job::{Job, read_topic, wasmill};
+use super::job::{Job, wasmill};
 use super::oracle::{Expected, Rules};
+use super::reader::read_topic;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use wasmill::clock::now_us;
@@ -20,6 +21,7 @@ pub(crate) const RULES: Rules = Rules {
     watermark_delay: 10 * SECOND,
     max_ahead: 3600 * SECOND,
     page_window: 60 * SECOND,
+    page_slide: 60 * SECOND,
     geo_window: 20 * SECOND,
     geo_lateness: 15 * SECOND,
     session_gap: 30 * SECOND,

@@ -31,19 +31,23 @@ const DEVICES: [&str; 3] = ["mobile", "desktop", "tablet"];
 const BROWSERS: [&str; 5] = ["Chrome", "Safari", "Firefox", "Edge", "Opera"];
 const COUNTRIES: [&str; 10] = ["US", "DE", "FR", "GB", "IN", "BR", "JP", "CA", "AU", "NL"];
 const CAMPAIGNS: [&str; 6] = ["none", "spring_sale", "black_friday", "retarget_a", "retarget_b", "brand"];
-/// Events of a session, on average.
-const SESSION_EVENTS: u64 = 8;
 /// Sessions that are under way at any time: at 50 events a second each lasts about ten seconds.
 const SESSIONS_AT_ONCE: u64 = 64;
+/// Payloads that are to be smaller than this lack what may be absent.
+const LEAN_BYTES: usize = 200;
 /// A day, the longest that anything may lie behind.
 const DAY_S: i64 = 86_400;
 
 /// The generator. Its settings, all optional: `users` (size of the visitor pool), `jitter_ms` (events lie up to that far
 /// behind their record), `late_share` of events that lie `late_by_s` seconds further behind, `malformed_share` of
-/// records that no parser takes, `no_time_share` of events without a usable time.
+/// records that no parser takes, `no_time_share` of events without a usable time, `session_events` (how many a session
+/// has on average), `payload_bytes` (events are padded to that size with a field `padding`; below 200, of the fields that
+/// may be absent they have the time only).
 pub struct ClickstreamGenerator {
     seed: u64,
     users: u64,
+    session_events: u64,
+    payload_bytes: Option<usize>,
     jitter_us: u64,
     late_share: f64,
     late_by_us: i64,
@@ -58,6 +62,8 @@ impl Generator for ClickstreamGenerator {
         Ok(Self {
             seed,
             users: config.integer("users", 1..=i64::from(u32::MAX))?.unwrap_or(15_000) as u64,
+            session_events: config.integer("session_events", 1..=1_000_000)?.unwrap_or(8) as u64,
+            payload_bytes: config.integer("payload_bytes", 1..=1_000_000)?.map(|bytes| bytes as usize),
             jitter_us: config.integer("jitter_ms", 0..=3_600_000)?.unwrap_or(5000) as u64 * 1000,
             late_share: config.number("late_share", 0.0..=1.0)?.unwrap_or(0.0),
             late_by_us: config.integer("late_by_s", 0..=DAY_S)?.unwrap_or(60) * 1_000_000,
@@ -69,7 +75,7 @@ impl Generator for ClickstreamGenerator {
     fn record(&self, n: u64, time: Timestamp, value: &mut Vec<u8>, key: &mut Vec<u8>) {
         let mut rng = Rng::new(self.seed, n);
         // Sessions begin one after the other and overlap; each belongs to a visitor who then stays away for a while.
-        let session = (n / SESSION_EVENTS).saturating_sub(rng.below(SESSIONS_AT_ONCE));
+        let session = (n / self.session_events).saturating_sub(rng.below(SESSIONS_AT_ONCE));
         let visitor = Rng::new(!self.seed, session).below(self.users);
         write!(Out(key), "u{visitor:06}").expect("writing to memory");
         if rng.chance(self.malformed_share) {
@@ -79,7 +85,11 @@ impl Generator for ClickstreamGenerator {
         let time = Timestamp(time.0.saturating_sub(rng.below(self.jitter_us) as i64).saturating_sub(late));
         let event = Event { id: [rng.next(), rng.next()], time, visitor, session };
         let absent = rng.chance(self.no_time_share).then(|| n.is_multiple_of(2));
-        event.write(&mut rng, absent, value).expect("writing to memory");
+        let start = value.len();
+        let is_lean = self.payload_bytes.is_some_and(|bytes| bytes < LEAN_BYTES);
+        event.write(&mut rng, absent, is_lean, value).expect("writing to memory");
+        let missing = self.payload_bytes.unwrap_or(0).saturating_sub(value.len() - start);
+        end(missing, value);
     }
 }
 export_generator!(ClickstreamGenerator);
@@ -93,12 +103,16 @@ struct Event {
 }
 
 impl Event {
-    /// `no_time`: whether there is no event time, and if so whether the field is absent or unreadable.
-    fn write(&self, rng: &mut Rng, no_time: Option<bool>, out: &mut Vec<u8>) -> fmt::Result {
+    /// All but the end of the object. `no_time`: whether there is no event time, and if so whether the field is absent or
+    /// unreadable. `is_lean`: without what else may be absent.
+    fn write(&self, rng: &mut Rng, no_time: Option<bool>, is_lean: bool, out: &mut Vec<u8>) -> fmt::Result {
         let Self { id: [high, low], time, visitor, session } = self;
-        // A UUID: version 4 in the third group, variant 10 in the fourth.
-        write!(Out(out), "{{\"event_id\":\"{:08x}-{:04x}-4{:03x}-", high >> 32, high >> 16 & 0xFFFF, high & 0xFFF)?;
-        write!(Out(out), "{:04x}-{:012x}\",", 0x8000 | low >> 50, low & 0xFFFF_FFFF_FFFF)?;
+        out.push(b'{');
+        if !is_lean {
+            // A UUID: version 4 in the third group, variant 10 in the fourth.
+            write!(Out(out), "\"event_id\":\"{:08x}-{:04x}-4{:03x}-", high >> 32, high >> 16 & 0xFFFF, high & 0xFFF)?;
+            write!(Out(out), "{:04x}-{:012x}\",", 0x8000 | low >> 50, low & 0xFFFF_FFFF_FFFF)?;
+        }
         match no_time {
             None => {
                 out.extend_from_slice(b"\"event_time\":\"");
@@ -120,17 +134,30 @@ impl Event {
         let (referrer, device) = (rng.pick(&REFERRERS), rng.pick(&DEVICES));
         let (browser, campaign) = (rng.pick(&BROWSERS), rng.pick(&CAMPAIGNS));
         let mut out = Out(out);
-        write!(out, "\"user_id\":\"u{visitor:06}\",\"session_id\":\"s{session:010}\",")?;
-        write!(
-            out,
-            "\"event_type\":\"{event_type}\",\"page\":\"{page}\",\"referrer\":\"{referrer}\",\"device\":\"{device}\","
-        )?;
-        write!(out, "\"browser\":\"{browser}\",\"country\":\"{country}\",\"campaign\":\"{campaign}\",\"revenue\":")?;
+        write!(out, "\"user_id\":\"u{visitor:06}\",")?;
+        if is_lean {
+            return write!(out, "\"event_type\":\"{event_type}\",\"page\":\"{page}\"");
+        }
+        write!(out, "\"session_id\":\"s{session:010}\",\"event_type\":\"{event_type}\",\"page\":\"{page}\",")?;
+        write!(out, "\"referrer\":\"{referrer}\",\"device\":\"{device}\",\"browser\":\"{browser}\",")?;
+        write!(out, "\"country\":\"{country}\",\"campaign\":\"{campaign}\",\"revenue\":")?;
         if event_type == "purchase" {
             let cents = 500 + rng.below(30_000);
-            return write!(out, "{}.{:02}}}", cents / 100, cents % 100);
+            return write!(out, "{}.{:02}", cents / 100, cents % 100);
         }
-        out.write_str("null}")
+        out.write_str("null")
+    }
+}
+
+/// Ends an event's object that is to be so many bytes longer.
+fn end(missing: usize, out: &mut Vec<u8>) {
+    const PADDING: [&[u8]; 2] = [b",\"padding\":\"", b"\"}"];
+    if missing > 1 {
+        out.extend_from_slice(PADDING[0]);
+        out.resize(out.len() + missing.saturating_sub(PADDING[0].len() + PADDING[1].len()), b'.');
+        out.extend_from_slice(PADDING[1]);
+    } else {
+        out.push(b'}');
     }
 }
 
@@ -218,6 +245,28 @@ mod tests {
         let texts = texts(r#"{"no_time_share":1}"#, 100);
         assert_eq!(texts.iter().filter(|text| text.contains("not a time")).count(), 50);
         assert_eq!(texts.iter().filter(|text| !text.contains("event_time")).count(), 50);
+    }
+
+    #[test]
+    fn payloads_are_as_large_as_asked_for() {
+        for (bytes, most) in [(100, 115), (300, 320), (3000, 3000)] {
+            let texts = texts(&format!(r#"{{"payload_bytes":{bytes}}}"#), 200);
+            let lengths = || texts.iter().map(String::len);
+            assert!(lengths().min() >= Some(bytes - 10) && lengths().max() <= Some(most), "{bytes}: {:?}", texts[0]);
+            assert!(texts.iter().all(|text| text.starts_with('{') && text.ends_with('}')));
+            assert_eq!(texts.iter().any(|text| text.contains("revenue")), bytes > LEAN_BYTES);
+        }
+    }
+
+    #[test]
+    fn sessions_are_as_long_as_asked_for() {
+        let sessions = |config: &str| -> usize {
+            let texts = texts(config, 4000);
+            let of = |text: &String| text.split("\"session_id\":\"").nth(1).map(|rest| rest[..11].to_owned());
+            texts.iter().map(of).collect::<std::collections::HashSet<_>>().len()
+        };
+        assert!((450..=501).contains(&sessions("{}")));
+        assert!((2300..=2700).contains(&sessions(r#"{"session_events":1}"#)));
     }
 
     #[test]
