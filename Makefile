@@ -127,6 +127,18 @@ bench-scaling: bench-programs ## Measure how the cost of an event depends on wor
 bench-shadow: build ## Measure what a shadow costs: CPU seconds and events/s with and without one on a real Kafka
 	host/benches/shadow.py
 
+.PHONY: bench-stages
+bench-stages: plugins ## Measure each stage: ns of processor time per event
+	cargo bench --locked -p wasmill --bench stages
+
+.PHONY: bench-latency
+bench-latency: build ## Measure the time from a window's end to its rows in a file, and what an idle pipeline takes
+	host/benches/latency.py
+
+.PHONY: profile
+profile: bench-programs ## Show where the processor's time goes, with Linux perf: EVENTS=n, WORKERS=n
+	host/benches/cpu_profile.py
+
 .PHONY: clean-data
 clean-data: ## Remove ./data (files and checkpoints) and the data of make kafka-up
 	@host/kafka/kafka.sh down --port $(KAFKA_PORT)

@@ -25,7 +25,7 @@ use crate::tap::Taps;
 use crate::telemetry::{Screen, StatusReporter, init_logging};
 use crate::watch::{Watcher, watch};
 use anyhow::Context;
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -86,11 +86,18 @@ pub fn run(args: &RunArgs, instantiate: &Arc<dyn Instantiate>) -> anyhow::Result
     let ended = {
         let pipeline = std::thread::Builder::new().name("coordinator".into());
         let (assembly, view, stop) = (assembly, view, stop.clone());
-        let thread = pipeline.spawn(move || run::run(&assembly, &options, &view, &taps, &stop))?;
+        let (at_work, over) = bounded::<()>(0);
+        let thread = pipeline.spawn(move || {
+            let _at_work = at_work;
+            run::run(&assembly, &options, &view, &taps, &stop)
+        })?;
         let mut reporter = StatusReporter::new(screen, LINE_EVERY);
-        while !thread.is_finished() {
+        // Over when the thread lets go of its end, however it ends.
+        loop {
             reporter.report(Instant::now(), observer.status());
-            wait(&thread, REFRESH);
+            if over.recv_timeout(REFRESH) != Err(RecvTimeoutError::Timeout) {
+                break;
+            }
         }
         reporter.finish();
         thread.join().map_err(|_| anyhow::anyhow!("the coordinator panicked"))?
@@ -105,13 +112,6 @@ pub fn run(args: &RunArgs, instantiate: &Arc<dyn Instantiate>) -> anyhow::Result
     let end = ended.map_err(|failure| classed(failure.class, failure.error))?;
     tracing::info!("{}", observer.summary(end));
     Ok(Exit::Done)
-}
-
-fn wait<T>(thread: &std::thread::JoinHandle<T>, time: Duration) {
-    let until = Instant::now() + time;
-    while !thread.is_finished() && Instant::now() < until {
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 /// The embedded broker forgets everything with the process, so its checkpoints are a run's own, unless one is named.

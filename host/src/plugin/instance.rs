@@ -46,11 +46,12 @@ impl<W> Instance<W> {
     ) -> Result<Self, Error> {
         let runtime = component.runtime();
         let limits = runtime.limits();
-        let log = Log::new(component.shared_name(), limits.log_lines_per_second, runtime.ticks().clone());
+        let log = Log::new(component.shared_name(), limits.log_lines_per_second, runtime.ticker().ticks().clone());
         let context = Context { ceiling: Ceiling::new(limits.memory_bytes), log };
         let mut store = Store::new(runtime.engine(), context);
         store.limiter(|context| &mut context.ceiling);
         store.set_hostcall_fuel(limits.answer_bytes);
+        let _ticking = runtime.ticker().call();
         store.set_epoch_deadline(runtime.deadline_ticks());
         match instantiate(&mut store) {
             Ok(exports) => Ok(Self { store, exports, component: component.clone() }),
@@ -79,7 +80,9 @@ impl<W> Instance<W> {
         &mut self,
         export: impl FnOnce(&W, &mut Store<Context>) -> wasmtime::Result<T>,
     ) -> Result<T, Fault> {
-        self.store.set_epoch_deadline(self.component.runtime().deadline_ticks());
+        let runtime = self.component.runtime();
+        let _ticking = runtime.ticker().call();
+        self.store.set_epoch_deadline(runtime.deadline_ticks());
         export(&self.exports, &mut self.store).map_err(|error| {
             let denied = self.store.data_mut().ceiling.take_denied();
             fault(&mut self.store, self.component.shared_name(), denied, &error)

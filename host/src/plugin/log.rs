@@ -1,7 +1,7 @@
 //! What guests say: cut, escaped, rate-limited, and counted where dropped.
 
 use super::bindings::wit_log::Level;
-use super::runtime::{TICKS_PER_SECOND, Ticks};
+use super::ticker::{TICKS_PER_SECOND, Ticks};
 use std::sync::Arc;
 
 /// The most of one line that is kept.

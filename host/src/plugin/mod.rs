@@ -29,6 +29,7 @@ mod runtime;
 mod spent;
 #[cfg(test)]
 mod tests;
+mod ticker;
 
 pub use component::{Component, World, digest};
 pub use cost::{parse_ns_per_record, update_ns_per_row};

@@ -1,20 +1,13 @@
-//! The engine, its settings, and the ticker that makes deadlines pass.
+//! The engine, its settings and its limits.
 
 use super::cache::Cache;
 use super::component::{Component, World};
+use super::ticker::{TICK, Ticker};
 use super::{Error, Limits};
-use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::JoinHandle;
-use std::time::Duration;
 use wasmtime::{Config, Engine, OptLevel, WasmBacktraceDetails};
 
-/// How often the deadline ticker ticks: what a deadline may be late by, against 200 wake-ups a second.
-const TICK: Duration = Duration::from_millis(5);
-/// Ticks in a second.
-pub(super) const TICKS_PER_SECOND: u64 = 200;
 /// Stack for guest code: a worker thread's 2 MiB, less what the host needs.
 const GUEST_STACK_BYTES: usize = 1 << 20;
 
@@ -47,7 +40,8 @@ impl Runtime {
 
     fn with(details: WasmBacktraceDetails, cache_dir: Option<&Path>, limits: Limits) -> Result<Arc<Self>, Error> {
         let engine = Engine::new(config().wasm_backtrace_details(details)).map_err(Error::Engine)?;
-        let ticker = Ticker::start(engine.clone()).map_err(Error::Ticker)?;
+        let epoch = engine.clone();
+        let ticker = Ticker::start(move || epoch.increment_epoch()).map_err(Error::Ticker)?;
         let cache = cache_dir.and_then(|dir| Cache::open(dir, &engine));
         Ok(Arc::new(Self { engine, limits, cache, ticker }))
     }
@@ -73,8 +67,8 @@ impl Runtime {
         self.cache.as_ref()
     }
 
-    pub(super) fn ticks(&self) -> &Ticks {
-        &self.ticker.ticks
+    pub(super) fn ticker(&self) -> &Ticker {
+        &self.ticker
     }
 
     /// The deadline of a call in ticks from now: never shorter than the limit, by at most two ticks longer.
@@ -100,47 +94,4 @@ fn config() -> Config {
         .epoch_interruption(true)
         .max_wasm_stack(GUEST_STACK_BYTES);
     config
-}
-
-/// How many ticks have passed: the room's own coarse clock, so that it needs no other.
-#[derive(Clone, Default)]
-pub(super) struct Ticks(Arc<AtomicU64>);
-
-impl Ticks {
-    /// Ticks since the runtime was made.
-    pub(super) fn now(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// The thread that moves the engine's epoch on, until it is dropped.
-struct Ticker {
-    ticks: Ticks,
-    stop: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Ticker {
-    fn start(engine: Engine) -> std::io::Result<Self> {
-        let ticks = Ticks::default();
-        let (stop, stopped) = bounded::<()>(0);
-        let counter = ticks.clone();
-        let thread = std::thread::Builder::new().name("plugin-deadline".into()).spawn(move || {
-            while stopped.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
-                engine.increment_epoch();
-                counter.0.fetch_add(1, Ordering::Relaxed);
-            }
-        })?;
-        Ok(Self { ticks, stop: Some(stop), thread: Some(thread) })
-    }
-}
-
-impl Drop for Ticker {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            // It cannot have panicked; and if it had, nobody is left to be told.
-            let _ = thread.join();
-        }
-    }
 }
