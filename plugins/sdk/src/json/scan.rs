@@ -1,4 +1,5 @@
 //! The grammar: walks the bytes of an object once and hands out its keys and values.
+#![expect(clippy::inline_always, reason = "guest code looks at its deadline wherever a function begins")]
 
 use super::{Text, Value};
 use crate::input::Symbol;
@@ -61,7 +62,7 @@ impl<'a> Object<'a> {
     ///
     /// # Errors
     /// Malformed: neither a comma nor the object's end, or something after it.
-    #[inline]
+    #[inline(always)]
     pub fn more(&mut self) -> Result<bool, Reject> {
         self.space();
         match self.peek() {
@@ -78,7 +79,7 @@ impl<'a> Object<'a> {
     }
 
     /// Steps over `key`, quoted and with its colon, if it is what comes next.
-    #[inline]
+    #[inline(always)]
     pub fn next_is<const N: usize>(&mut self, key: &[u8; N]) -> bool {
         self.space();
         let found = self.text.get(self.at..self.at + N).is_some_and(|bytes| equal(bytes, key));
@@ -376,7 +377,7 @@ impl<'a> Object<'a> {
     ///
     /// # Errors
     /// As `value`, and invalid: a value of another type.
-    #[inline]
+    #[inline(always)]
     pub fn text(&mut self) -> Result<Option<Text<'a>>, Reject> {
         match self.plain() {
             Plain::OTHER => self.any_value()?.text(),
@@ -388,7 +389,7 @@ impl<'a> Object<'a> {
     ///
     /// # Errors
     /// As `text`.
-    #[inline]
+    #[inline(always)]
     pub fn text_or_empty(&mut self) -> Result<Text<'a>, Reject> {
         self.text().map(Option::unwrap_or_default)
     }
@@ -397,7 +398,7 @@ impl<'a> Object<'a> {
     ///
     /// # Errors
     /// As `text`.
-    #[inline]
+    #[inline(always)]
     pub fn symbol(&mut self) -> Result<Option<Symbol<Text<'a>>>, Reject> {
         self.text().map(|text| text.map(Symbol))
     }
