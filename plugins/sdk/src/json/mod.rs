@@ -167,7 +167,7 @@ macro_rules! json_row {
                         break 'in_order;
                     }
                     object.saw(Field::$field as u32);
-                    row.$field = object.$how().map_err(|reject| reject.at_field(stringify!($field)))?;
+                    row.$field = object.$how(stringify!($field))?;
                     more = object.more()?;
                 )*
             }

@@ -371,16 +371,17 @@ impl<'a> Object<'a> {
     }
 }
 
-// The same names as those of `Value`: what `json_row!` calls where fields come in the expected order.
+// The same names as those of `Value`: what `json_row!` calls where fields come in the
+// expected order. `field` is for the message where the value is of another type.
 impl<'a> Object<'a> {
     /// A text, or null.
     ///
     /// # Errors
     /// As `value`, and invalid: a value of another type.
     #[inline(always)]
-    pub fn text(&mut self) -> Result<Option<Text<'a>>, Reject> {
+    pub fn text(&mut self, field: &str) -> Result<Option<Text<'a>>, Reject> {
         match self.plain() {
-            Plain::OTHER => self.any_value()?.text(),
+            Plain::OTHER => self.any_value()?.text().map_err(|reject| reject.at_field(field)),
             plain => Ok(plain.of(self.text)),
         }
     }
@@ -390,8 +391,8 @@ impl<'a> Object<'a> {
     /// # Errors
     /// As `text`.
     #[inline(always)]
-    pub fn text_or_empty(&mut self) -> Result<Text<'a>, Reject> {
-        self.text().map(Option::unwrap_or_default)
+    pub fn text_or_empty(&mut self, field: &str) -> Result<Text<'a>, Reject> {
+        self.text(field).map(Option::unwrap_or_default)
     }
 
     /// A text of few distinct values, or null.
@@ -399,8 +400,8 @@ impl<'a> Object<'a> {
     /// # Errors
     /// As `text`.
     #[inline(always)]
-    pub fn symbol(&mut self) -> Result<Option<Symbol<Text<'a>>>, Reject> {
-        self.text().map(|text| text.map(Symbol))
+    pub fn symbol(&mut self, field: &str) -> Result<Option<Symbol<Text<'a>>>, Reject> {
+        self.text(field).map(|text| text.map(Symbol))
     }
 
     /// An instant in RFC 3339, or nothing.
@@ -408,9 +409,9 @@ impl<'a> Object<'a> {
     /// # Errors
     /// As `value`.
     #[inline]
-    pub fn time(&mut self) -> Result<Option<Timestamp>, Reject> {
+    pub fn time(&mut self, field: &str) -> Result<Option<Timestamp>, Reject> {
         match self.plain() {
-            Plain::OTHER => self.any_value()?.time(),
+            Plain::OTHER => self.any_value()?.time().map_err(|reject| reject.at_field(field)),
             plain => Ok(plain.of(self.text).and_then(Text::time)),
         }
     }
@@ -420,8 +421,8 @@ impl<'a> Object<'a> {
     /// # Errors
     /// As `value`, and invalid: a value of another type.
     #[inline]
-    pub fn number(&mut self) -> Result<Option<f64>, Reject> {
-        self.unless_null(Value::number)
+    pub fn number(&mut self, field: &str) -> Result<Option<f64>, Reject> {
+        self.unless_null(field, Value::number)
     }
 
     /// A whole number, or null.
@@ -429,8 +430,8 @@ impl<'a> Object<'a> {
     /// # Errors
     /// As `value`, and invalid: another value.
     #[inline]
-    pub fn integer(&mut self) -> Result<Option<i64>, Reject> {
-        self.unless_null(Value::integer)
+    pub fn integer(&mut self, field: &str) -> Result<Option<i64>, Reject> {
+        self.unless_null(field, Value::integer)
     }
 
     /// True, false or null.
@@ -438,20 +439,21 @@ impl<'a> Object<'a> {
     /// # Errors
     /// As `value`, and invalid: a value of another type.
     #[inline]
-    pub fn boolean(&mut self) -> Result<Option<bool>, Reject> {
-        self.unless_null(Value::boolean)
+    pub fn boolean(&mut self, field: &str) -> Result<Option<bool>, Reject> {
+        self.unless_null(field, Value::boolean)
     }
 
     #[inline]
     fn unless_null<T>(
         &mut self,
+        field: &str,
         of: impl FnOnce(Value<'a>) -> Result<Option<T>, Reject>,
     ) -> Result<Option<T>, Reject> {
         self.space();
         if self.peek() == Some(b'n') && self.skips("null") {
             return Ok(None);
         }
-        of(self.any_value()?)
+        of(self.any_value()?).map_err(|reject| reject.at_field(field))
     }
 }
 
