@@ -442,10 +442,7 @@ impl<'a> Object<'a> {
     }
 
     #[inline]
-    fn unless_null<T>(
-        &mut self,
-        of: impl FnOnce(Value<'a>) -> Result<Option<T>, Reject>,
-    ) -> Result<Option<T>, Reject> {
+    fn unless_null<T>(&mut self, of: impl FnOnce(Value<'a>) -> Result<Option<T>, Reject>) -> Result<Option<T>, Reject> {
         self.space();
         if self.peek() == Some(b'n') && self.skips("null") {
             return Ok(None);
