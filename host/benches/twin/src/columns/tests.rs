@@ -57,12 +57,12 @@ fn columns_of_all_kinds_come_back_as_they_were_also_of_slices() {
 
 #[test]
 fn an_array_that_is_not_of_its_field_is_refused() {
-    let array: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None]));
+    let arrays: [ArrayRef; 1] = [Arc::new(Int64Array::from(vec![Some(1), None]))];
     let never_null = Field { nullable: false, ..field(DataType::Int64, Encoding::Plain) };
-    assert!(lower(&[never_null], &[array.clone()], 2).unwrap_err().contains("holds a null"));
-    assert!(lower(&[field(DataType::Float64, Encoding::Plain)], &[array.clone()], 2).is_err());
-    assert!(lower(&[field(DataType::Int64, Encoding::Plain)], &[array.clone()], 3).is_err());
-    assert!(lower(&[], &[array], 2).unwrap_err().contains("is given 1 columns; wants 0"));
+    assert!(lower(&[never_null], &arrays, 2).unwrap_err().contains("holds a null"));
+    assert!(lower(&[field(DataType::Float64, Encoding::Plain)], &arrays, 2).is_err());
+    assert!(lower(&[field(DataType::Int64, Encoding::Plain)], &arrays, 3).is_err());
+    assert!(lower(&[], &arrays, 2).unwrap_err().contains("is given 1 columns; wants 0"));
 }
 
 #[test]

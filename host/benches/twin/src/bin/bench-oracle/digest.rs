@@ -21,7 +21,9 @@ impl Digest {
 
     pub(crate) fn of(rows: &[String]) -> Self {
         let mut digest = Self::default();
-        rows.iter().for_each(|row| digest.add(row));
+        for row in rows {
+            digest.add(row);
+        }
         digest
     }
 }
