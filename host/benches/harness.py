@@ -1,6 +1,6 @@
 """What every benchmark of a whole job needs: a real broker, a filled topic, a measured command, a report.
 
-Times are seconds, sizes bytes. All files lie below target/bench, reports in host/benches/runs. Only the standard library.
+Times are seconds, sizes bytes. All files lie below target/bench, reports in host/benches/runs.
 """
 
 import contextlib
@@ -136,7 +136,7 @@ def fill(bootstrap, events, partitions=4, topic=TOPIC, seed=1, span="30m", first
 
 
 def expect(bootstrap, partitions=4, topic=TOPIC, **rules):
-    """What the oracle says that the job must make of a topic, as a file. `rules`, in seconds, are those that differ from `JOB`."""
+    """What the oracle says that the job must make of a topic, as a file. `rules`, in seconds, differ from `JOB`."""
     file = WORK / "expected.json"
     command = [ORACLE, "expect", "--bootstrap", bootstrap, "--topic", topic, "--partitions", partitions]
     for name, seconds in rules.items():
@@ -162,7 +162,7 @@ def must_equal(expected, folder, twins=(), without=()):
 
 
 def run_environment(bootstrap, output, topic=TOPIC, **more):
-    """The environment of the reference job on a topic: files and checkpoints below `output`, the web page on a free port."""
+    """The environment of the reference job on a topic: files below `output`, the web page on a free port."""
     where = {
         "KAFKA_BOOTSTRAP_SERVERS": bootstrap,
         "KAFKA_TOPIC": topic,
@@ -262,7 +262,8 @@ UNITS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9}
 
 
 def told(log, began_at):
-    """From the log of a run: `startup`, until its first batch was processed; the pause of each cut; its last line."""
+    """From the log of a run: `startup`, until its first batch was processed; the pause of each cut but the last, which
+    holds up nobody any more; its last line."""
     startup, pauses, last = None, [], ""
     for line in pathlib.Path(log).read_text(errors="replace").splitlines():
         found = LINE.match(line)
@@ -277,7 +278,7 @@ def told(log, began_at):
         raise SystemExit(f"the log does not tell of a first batch: {log}")
     if "the accounting closes" not in last:
         raise SystemExit(f"the books do not close: {last or 'the log is empty'}")
-    return {"startup": startup, "cut_pauses": pauses, "said": last}
+    return {"startup": startup, "cut_pauses": pauses[:-1], "said": last}
 
 
 def output_bytes(folder):
@@ -291,7 +292,7 @@ def output_bytes(folder):
 
 
 def run_job(name, command, env, events):
-    """One measured run of the reference job on empty folders, with what it tells of itself and the size of what it wrote."""
+    """One measured run of the job on empty folders, with what it tells of itself and the sizes of its files."""
     output = pathlib.Path(env["OUTPUT_PATH"])
     shutil.rmtree(output, ignore_errors=True)
     log = WORK / f"{name}.log"

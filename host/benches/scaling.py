@@ -17,7 +17,17 @@ WORKERS, PARTITIONS = 2, 4
 FEW = 100
 
 
-def case(label, workers=WORKERS, partitions=PARTITIONS, generator=(), env=None, aggregates=None, rules=None, twins=(), without=()):
+def case(
+    label,
+    workers=WORKERS,
+    partitions=PARTITIONS,
+    generator=(),
+    env=None,
+    aggregates=None,
+    rules=None,
+    twins=(),
+    without=(),
+):
     """A line: the topic (`partitions`, `generator` settings), the job (`workers`, `env`, `aggregates` in place of the
     reference job's) and what the oracle has to know of it."""
     return {
@@ -44,7 +54,8 @@ def keys():
     """Sessions are kept per visitor. So that there are many in so few events, a session has one event."""
     of = [(10, 8), (10_000, 8), (1_000_000, 1)]
     lines = [case(f"{n:,}", generator=[f"users={n}", f"session_events={events}"]) for n, events in of]
-    return "Visitors that events are drawn from: the keys of `sessions`. Of 1,000,000 each session has one event.", lines
+    about = "Visitors that events are drawn from: the keys of `sessions`. Of 1,000,000, each session has one event."
+    return about, lines
 
 
 def pages(name, window='{ tumbling = "60s" }'):
@@ -68,7 +79,8 @@ def aggregates():
 def payload():
     sizes = [("100 B", 100), ("300 B", 300), ("3 KB", 3000)]
     lines = [case(label, generator=[f"payload_bytes={size}"]) for label, size in sizes]
-    return "Bytes of a record. Of 100 B, events lack what may be absent; else a field that no column is made of pads them.", lines
+    about = "Bytes of a record. Of 100 B, events lack what may be absent; else a field pads them that makes no column."
+    return about, lines
 
 
 def windows():

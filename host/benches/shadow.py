@@ -61,6 +61,10 @@ def measure_round(bootstrap, workers, mode, events):
     return {"name": mode, **measured, **h.told(log, measured["began_at"]), **h.rates(measured, events)}
 
 
+def medians(runs):
+    return {key: h.median([run[key] for run in runs]) for key in ("events_per_s", "cpu_ns")}
+
+
 def main():
     events, partitions = h.number("EVENTS", 1_000_000), h.number("PARTITIONS", 4)
     workers, rounds = h.number("WORKERS", 2), h.number("ROUNDS", 5)
@@ -77,7 +81,7 @@ def main():
             for mode in list(BEGUN)[:: -1 if round_ % 2 else 1]:
                 runs.append(measure_round(bootstrap, workers, mode, events))
                 print(f"{mode} a shadow: {runs[-1]['events_per_s']:,.0f} events/s", flush=True)
-    middle = {m: {k: h.median([r[k] for r in runs if r["name"] == m]) for k in ("events_per_s", "cpu_ns")} for m in BEGUN}
+    middle = {mode: medians([run for run in runs if run["name"] == mode]) for mode in BEGUN}
     lines = [[f"{mode} a shadow", f"{of['events_per_s']:,.0f}", f"{of['cpu_ns']:,.0f}"] for mode, of in middle.items()]
     rate = middle["with"]["events_per_s"] / middle["without"]["events_per_s"]
     cpu = middle["without"]["cpu_ns"] / middle["with"]["cpu_ns"]
