@@ -117,14 +117,13 @@ def counted(output):
     return {name: rows(pathlib.Path(output) / folder) for name, folder in OUTPUTS.items()}
 
 
-def cells(folder, head):
+def csv_cells(folder, head):
     """The rows of an output's CSV files as dictionaries; `head` names the columns where the files do not."""
     for path in visible(folder / "csv"):
         with open(path, newline="") as file:
-            first = next(csv.reader([file.readline()]), [])
-            if "events" not in first:
-                file.seek(0)
-            yield from csv.DictReader(file, first if "events" in first else head)
+            named = "events" in file.readline()
+            file.seek(0)
+            yield from csv.DictReader(file, None if named else head)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ public final class Clickstream {
         return Configuration.fromMap(Map.ofEntries(
                 Map.entry("parallelism.default", "2"),
                 Map.entry("taskmanager.numberOfTaskSlots", "2"),
-                // Buffers of the network and of the local aggregation: defaults of a cluster, not of a test in one process.
+                // Buffers of the network and of the local aggregation: as in a cluster, not as in a test.
                 Map.entry("taskmanager.memory.network.min", "256m"),
                 Map.entry("taskmanager.memory.network.max", "256m"),
                 Map.entry("taskmanager.memory.managed.size", "512m"),
