@@ -190,17 +190,22 @@ def measure(command, env=None, log=None, tree=False):
     """Runs a command to its end: wall, user and system time of it and all it waited for, and peak memory.
 
     `peak_rss` is the largest that any one process had. With `tree` the sum over all processes below it is sampled, too:
-    `peak_rss_tree`, of which shared pages count once for each. What the command writes goes to the file `log`.
+    `peak_rss_tree`, of which shared pages count once for each. What the command writes goes to the file `log`. A tree is
+    a session of its own, so that none of it outlives a benchmark that is ended.
     """
     with contextlib.ExitStack() as stack:
         out = stack.enter_context(open(log, "wb")) if log else None
         began, began_at = time.monotonic(), time.time()
-        process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=out, stderr=subprocess.STDOUT if out else None)
+        errors = subprocess.STDOUT if out else None
+        process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=out, stderr=errors, start_new_session=tree)
         sampled = stack.enter_context(sampling(process.pid)) if tree else None
         try:
             _, status, used = os.wait4(process.pid, 0)
         except BaseException:
-            process.kill()
+            if tree:
+                os.killpg(process.pid, signal.SIGKILL)
+            else:
+                process.kill()
             process.wait()
             raise
         process.returncode = os.waitstatus_to_exitcode(status)
