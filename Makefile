@@ -118,6 +118,11 @@ bench-programs: plugins
 bench: bench-programs ## Measure the whole job and its native twin on a real Kafka, each run held against the oracle
 	host/benches/bench.py
 
+# EVENTS (3000000), PARTITIONS (4), ROUNDS (2) and PEERS ("spark spark-tuned flink fv-streams"). It needs Java, Maven and Python.
+.PHONY: bench-peers
+bench-peers: bench-programs ## Measure the same job in Spark, Flink and fv-streams beside wasmill
+	host/benches/peers.py
+
 # EVENTS (500000) and ROUNDS (3) of each line; TABLES="keys payload" for some of the tables.
 .PHONY: bench-scaling
 bench-scaling: bench-programs ## Measure how the cost of an event depends on workers, partitions, keys, payloads, windows
