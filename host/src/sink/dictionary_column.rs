@@ -169,7 +169,9 @@ impl DictionaryColumn {
         self.pages.push(DataPage { uncompressed: bytes.len(), rows, bytes: zstd.compress(&bytes)? });
         self.nulls += *nulls as u64;
         self.rows += rows as u64;
-        (codes.clear(), valid.truncate(0), *nulls = 0);
+        codes.clear();
+        valid.truncate(0);
+        *nulls = 0;
         Ok(())
     }
 
@@ -226,11 +228,12 @@ impl DictionaryColumn {
 
     /// The least and the greatest value, if they are short, and how many rows are null.
     fn statistics(&self) -> Statistics {
-        let short = |value: &&Box<[u8]>| value.len() <= LONGEST_BOUND;
-        let bounds = self.codes_of.keys().min().filter(short).zip(self.codes_of.keys().max().filter(short));
-        let (least, greatest) = bounds.unzip();
-        let owned = |value: Option<&Box<[u8]>>| value.map(|value| ByteArray::from(value.to_vec()));
-        let statistics = ValueStatistics::new(owned(least), owned(greatest), None, Some(self.nulls), false);
+        let values = || self.codes_of.keys().map(AsRef::as_ref);
+        let bounds = values().min().zip(values().max());
+        let bounds = bounds.filter(|(least, greatest)| least.len().max(greatest.len()) <= LONGEST_BOUND);
+        let (least, greatest) =
+            bounds.map(|(least, greatest)| (least.to_vec().into(), greatest.to_vec().into())).unzip();
+        let statistics = ValueStatistics::<ByteArray>::new(least, greatest, None, Some(self.nulls), false);
         Statistics::ByteArray(statistics)
     }
 }

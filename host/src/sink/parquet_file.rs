@@ -79,8 +79,8 @@ struct RowGroup {
 
 /// One of its columns.
 enum Column {
-    Dictionary(DictionaryColumn),
-    Other(ArrowColumnWriter),
+    Dictionary(Box<DictionaryColumn>),
+    Other(Box<ArrowColumnWriter>),
 }
 
 impl RowGroup {
@@ -159,9 +159,9 @@ impl ParquetFile {
         let columns = self.schema.fields().iter().zip(self.writer.schema_descr().columns()).zip(others);
         let column = |((field, descriptor), other): ((&FieldRef, &ColumnDescPtr), _)| {
             if DictionaryColumn::takes(field.data_type()) {
-                Column::Dictionary(DictionaryColumn::new(Arc::clone(descriptor)))
+                Column::Dictionary(Box::new(DictionaryColumn::new(Arc::clone(descriptor))))
             } else {
-                Column::Other(other)
+                Column::Other(Box::new(other))
             }
         };
         Ok(RowGroup { columns: columns.map(column).collect(), rows: 0 })

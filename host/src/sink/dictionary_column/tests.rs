@@ -38,7 +38,9 @@ fn rows_of(file: Bytes) -> Vec<Option<String>> {
 
 fn array(rows: &[Option<String>]) -> ArrayRef {
     let mut builder = StringDictionaryBuilder::<UInt32Type>::new();
-    rows.iter().for_each(|row| builder.append_option(row.as_deref()));
+    for row in rows {
+        builder.append_option(row.as_deref());
+    }
     Arc::new(builder.finish())
 }
 
