@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 pub(crate) struct ByStart(BTreeMap<i64, HashTable<u32>>);
 
 impl ByStart {
-    /// The slot of a key's group that starts at `start`, and whether it had to be opened for that, by `open`.
+    /// The slot of a key's group that starts at `start`; where there is none, of what `open` opens.
     pub(crate) fn slot(
         &mut self,
         groups: &mut Groups,

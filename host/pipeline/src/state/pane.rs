@@ -46,6 +46,8 @@ pub(crate) struct Panes {
     single: ByStart,
     /// The keys that have panes in the last window closed, in their order.
     stacks: Vec<Stacks>,
+    /// What they took in memory then.
+    stacks_bytes: usize,
     /// The mark of each of these keys, and of those that a checkpoint brought.
     marks: HashTable<u32>,
     /// The first window that is not closed.
@@ -116,6 +118,7 @@ impl Panes {
             open: ByStart::default(),
             single: ByStart::default(),
             stacks: Vec::new(),
+            stacks_bytes: 0,
             marks: HashTable::new(),
             next: i64::MIN,
             memo: Vec::new(),
@@ -140,27 +143,33 @@ impl Panes {
         let mut singles = Singles::default();
         self.memo.clear();
         self.memo.resize(keys.len(), (0, NOBODY));
+        // Rows mostly come in the order of their times, so that most are in the pane of the one before.
+        let (mut start, mut end) = (0, 0);
         for (number, row) in (0..).zip(rows) {
-            let start = self.pane_of(times.events[row]);
-            let (oldest, watermark) = (self.grid.oldest_start(start), times.watermarks[row]);
-            let key = (keys.key(keys.code(row)), keys.hash(keys.code(row)));
+            let (time, watermark, code) = (times.events[row], times.watermarks[row], keys.code(row));
+            if time < start || end <= time {
+                start = self.pane_of(time);
+                end = start.saturating_add(self.grid.step);
+            }
+            let oldest = self.grid.oldest_start(start);
             if self.is_over(oldest, watermark) && !mutation::on(Mutation::LateRowInPane) {
                 slots.push(NOBODY);
-                self.assign_singles(groups, start, watermark, key, number, &mut singles);
+                self.assign_singles(groups, start, watermark, (keys.key(code), keys.hash(code)), number, &mut singles);
                 continue;
             }
-            if !self.starts.contain(start) && !self.starts.contain(oldest) {
-                slots.push(NOBODY);
-                continue;
-            }
-            let memo = &mut self.memo[keys.code(row)];
-            if memo.1 == NOBODY || memo.0 != start {
-                let id = Part::Pane(start).id(&self.grid);
-                let open = |groups: &mut Groups| groups.open(key.0, key.1, id, id);
-                *memo = (start, self.open.slot(groups, start, key, open));
-                groups.touch(memo.1);
-            }
-            slots.push(memo.1);
+            let (seen_in, seen) = self.memo[code];
+            let slot = if seen != NOBODY && seen_in == start {
+                seen
+            } else if self.starts.contain(start) || self.starts.contain(oldest) {
+                let (key, hash, id) = (keys.key(code), keys.hash(code), Part::Pane(start).id(&self.grid));
+                let slot = self.open.slot(groups, start, (key, hash), |groups| groups.open(key, hash, id, id));
+                self.memo[code] = (start, slot);
+                groups.touch(slot);
+                slot
+            } else {
+                NOBODY
+            };
+            slots.push(slot);
         }
         singles
     }
@@ -181,8 +190,7 @@ impl Panes {
                 break;
             }
             if self.starts.contain(start) {
-                let open = |groups: &mut Groups| groups.open(key.0, key.1, start, start);
-                let slot = self.single.slot(groups, start, key, open);
+                let slot = self.single.slot(groups, start, key, |groups| groups.open(key.0, key.1, start, start));
                 groups.touch(slot);
                 singles.rows.push(number);
                 singles.slots.push(slot);
@@ -235,8 +243,7 @@ impl Panes {
 
     /// What finding them takes in memory.
     pub(crate) fn bytes(&self) -> usize {
-        let stacks: usize = self.stacks.iter().map(Stacks::bytes).sum();
-        self.open.bytes() + self.single.bytes() + self.marks.allocation_size() + stacks
+        self.open.bytes() + self.single.bytes() + self.marks.allocation_size() + self.stacks_bytes
     }
 
     /// The least watermark at which every window is over.

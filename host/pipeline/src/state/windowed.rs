@@ -64,8 +64,7 @@ impl Windowed {
                 seen
             } else {
                 let (key, hash) = (keys.key(code), keys.hash(code));
-                let open = |groups: &mut Groups| groups.open(key, hash, start, start);
-                let slot = self.windows.slot(groups, start, (key, hash), open);
+                let slot = self.windows.slot(groups, start, (key, hash), |groups| groups.open(key, hash, start, start));
                 self.memo[code] = (start, slot);
                 groups.touch(slot);
                 slot

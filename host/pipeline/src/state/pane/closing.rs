@@ -85,19 +85,19 @@ impl Script {
 
     /// A slot with all that a key has in the window: sums of panes, and what came too late for other windows.
     fn result(&mut self, groups: &mut Groups, pieces: [Option<Piece>; 2], single: Option<u32>) -> Option<u32> {
-        let single_piece = single.map(|slot| Piece { slot, last_use: true });
-        let mut pieces: Vec<Piece> = pieces.into_iter().chain([single_piece]).flatten().collect();
-        // What nothing else needs may take in the others; a single piece may stay as it is.
-        pieces.sort_by_key(|piece| !piece.last_use);
-        let (first, others) = pieces.split_first()?;
-        let into = if first.last_use || others.is_empty() {
+        let mut pieces = [pieces[0], pieces[1], single.map(|slot| Piece { slot, last_use: true })];
+        // What nothing else needs may take in the others; where there is one piece, it may stay as it is.
+        pieces.sort_by_key(|piece| piece.map_or(2, |piece| u8::from(!piece.last_use)));
+        let [first, others @ ..] = pieces;
+        let first = first?;
+        let into = if first.last_use || others[0].is_none() {
             first.slot
         } else {
             let copy = self.results.copy_of(groups, first.slot);
             self.released.push(copy);
             copy
         };
-        for piece in others {
+        for piece in others.into_iter().flatten() {
             if piece.last_use {
                 self.results.merge(into, piece.slot);
             } else {
@@ -139,7 +139,8 @@ impl Closing {
 impl From<Script> for Closing {
     fn from(script: Script) -> Self {
         let Script { turns, totals, results, over, released, gone, lent } = script;
-        let steps = turns.into_iter().chain([totals, results]).filter(|step| !step.into.is_empty() || !step.to.is_empty());
+        let steps =
+            turns.into_iter().chain([totals, results]).filter(|step| !step.into.is_empty() || !step.to.is_empty());
         Self { steps: steps.collect(), over, released, gone, lent }
     }
 }
@@ -171,6 +172,7 @@ impl Panes {
             self.give(groups, start, None, Some(single), &mut script);
         }
         all.retain(|stacks| !stacks.is_empty());
+        self.stacks_bytes = all.iter().map(Stacks::bytes).sum();
         self.stacks = all;
         self.next = self.next.max(start.saturating_add(self.grid.step));
         Some(script.into())
