@@ -1,16 +1,19 @@
 //! What a sliding window costs beside a tumbling one: ns of the processor's time per event, from rows to closed windows,
-//! with the reference job's page metrics (two HyperLogLogs of 2 KB each) in WebAssembly.
+//! with the reference job's page metrics (two sketches of 2 KB each) in WebAssembly.
 //!
 //! `make plugins && cargo bench --bench panes`
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 
 use arrow_array::BinaryArray;
-use criterion::measurement::{Measurement, ValueFormatter, WallTime};
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+#[path = "stages/cpu.rs"]
+#[expect(dead_code, reason = "it is the stages' too")]
+mod cpu;
+
+use cpu::{CpuTime, stage};
+use criterion::{Criterion, criterion_group, criterion_main};
 use std::fmt::Write;
 use std::sync::Arc;
-use std::time::Duration;
 use wasmill::assembly::{Assembly, runtime};
 use wasmill::config::{Loader, Overrides};
 use wasmill_pipeline::event::Times;
@@ -118,11 +121,10 @@ impl Run {
     }
 }
 
-fn panes(c: &mut Criterion<ProcessorTime>) {
+fn panes(c: &mut Criterion<CpuTime>) {
     std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).unwrap();
     for keys in [10, 1_000] {
-        let mut group = c.benchmark_group(format!("{keys} keys"));
-        group.throughput(Throughput::Elements(ROWS as u64));
+        let mut group = stage(c, &format!("{keys} keys"), ROWS as u64);
         let sliding =
             |every: &str| (format!("60s every {every}"), format!("{{ sliding = \"60s\", every = \"{every}\" }}"));
         let tumbling = ("60s tumbling".to_owned(), "{ tumbling = \"60s\" }".to_owned());
@@ -141,46 +143,9 @@ fn panes(c: &mut Criterion<ProcessorTime>) {
     }
 }
 
-/// The time that this thread was on a processor, so that a machine with other work tells the same.
-struct ProcessorTime;
-
-fn on_processor() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
-}
-
-impl Measurement for ProcessorTime {
-    type Intermediate = Duration;
-    type Value = Duration;
-
-    fn start(&self) -> Duration {
-        on_processor()
-    }
-
-    fn end(&self, began: Duration) -> Duration {
-        on_processor().saturating_sub(began)
-    }
-
-    fn add(&self, a: &Duration, b: &Duration) -> Duration {
-        *a + *b
-    }
-
-    fn zero(&self) -> Duration {
-        Duration::ZERO
-    }
-
-    fn to_f64(&self, value: &Duration) -> f64 {
-        value.as_nanos() as f64
-    }
-
-    fn formatter(&self) -> &dyn ValueFormatter {
-        WallTime.formatter()
-    }
-}
-
 criterion_group! {
     name = benches;
-    config = Criterion::default().with_measurement(ProcessorTime);
+    config = Criterion::default().with_measurement(CpuTime);
     targets = panes
 }
 criterion_main!(benches);

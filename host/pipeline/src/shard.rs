@@ -225,7 +225,7 @@ impl Shard {
                 self.slots.clear();
                 let singles = panes.assign(groups, rows.numbers(), times, keys, &mut self.slots);
                 self.plugin.update(&self.slots, &rows.inputs)?;
-                self.update_singles(singles, rows)?;
+                self.update_singles(&singles, rows)?;
             }
             Open::Sessions(sessions) => {
                 self.slots.clear();

@@ -16,7 +16,7 @@ const COPIES_PER_CALL: usize = 256;
 
 impl Shard {
     /// Adds the rows that are too late for some of their windows to the others.
-    pub(super) fn update_singles(&mut self, singles: Singles, rows: &Rows) -> Result<(), Fault> {
+    pub(super) fn update_singles(&mut self, singles: &Singles, rows: &Rows) -> Result<(), Fault> {
         // Of a row that stands alone it is to be known on which of its windows the plugin fails.
         let most = if rows.len() == 1 { 1 } else { SLOTS_PER_CALL };
         for (numbers, slots) in singles.rows.chunks(most).zip(singles.slots.chunks(most)) {

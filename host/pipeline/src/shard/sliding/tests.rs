@@ -256,9 +256,16 @@ fn play(worlds: &mut [World; 2], steps: &[Step], delay: i64) {
                         (key, time, before, value)
                     })
                     .collect();
-                worlds.iter_mut().for_each(|world| world.update(&events));
+                for world in &mut *worlds {
+                    world.update(&events);
+                }
             }
-            Step::Close => worlds.iter_mut().for_each(|world| world.close(marks[0].min(marks[1]).min(marks[2]))),
+            Step::Close => {
+                let slowest = marks[0].min(marks[1]).min(marks[2]);
+                for world in &mut *worlds {
+                    world.close(slowest);
+                }
+            }
             Step::Cut => worlds.iter_mut().for_each(World::cut),
             Step::Restart => {
                 worlds.iter_mut().for_each(World::cut);

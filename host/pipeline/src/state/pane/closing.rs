@@ -241,7 +241,9 @@ impl Panes {
     ) {
         let given = |mark: u32| groups.get(mark).last > start;
         if !self.starts.contain(start) || stacks.as_ref().is_some_and(|stacks| given(stacks.mark)) {
-            single.into_iter().for_each(|single| script.release_group(single));
+            if let Some(single) = single {
+                script.release_group(single);
+            }
             return;
         }
         let mut pieces = [None; 2];
