@@ -53,6 +53,14 @@ pub enum Mutation {
     CountsForgotten,
     /// Each of two versions gives the sessions that begin in its time, although the other has them too.
     SessionsDivided,
+    /// A row that is too late for some of its sliding windows counts in its pane, and so in all.
+    LateRowInPane,
+    /// The sum of a key's newer panes is used without those that came since.
+    StaleSum,
+    /// A pane is released one window too early.
+    PaneReleasedTooEarly,
+    /// Which windows of a key were given out is not noted for the next cut.
+    MarkForgotten,
     /// Files finished on probation get their final names at once.
     HeldCommitted,
     /// The checkpoint before a swap is removed on probation.
@@ -71,7 +79,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 35] = [
         Self::NextOffsetTooHigh,
         Self::LateByTheFastest,
         Self::CloseWhileCutting,
@@ -96,6 +104,10 @@ impl Mutation {
         Self::RenamedForgotten,
         Self::CountsForgotten,
         Self::SessionsDivided,
+        Self::LateRowInPane,
+        Self::StaleSum,
+        Self::PaneReleasedTooEarly,
+        Self::MarkForgotten,
         Self::HeldCommitted,
         Self::BoundaryPruned,
         Self::OpenCommittedOnProbation,

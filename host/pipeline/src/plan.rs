@@ -57,6 +57,8 @@ pub struct AggregatePlan {
     pub schema: SchemaRef,
     /// The version of the plugin's states.
     pub state_version: u32,
+    /// Whether the plugin's states may be merged in any order.
+    pub commutative: bool,
 }
 
 /// A version that runs beside the one in force.
@@ -263,6 +265,7 @@ fn plan_aggregate(
         context,
         schema,
         state_version: description.state_version,
+        commutative: description.commutative,
     }
 }
 

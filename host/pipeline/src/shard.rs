@@ -1,6 +1,7 @@
 //! A shard: one aggregate's groups of one range of keys, from rows to closed windows.
 
 mod poison;
+mod sliding;
 
 use crate::error::Error;
 use crate::exchange::Rows;
@@ -12,7 +13,8 @@ use crate::plugin::{Aggregate, Fault, timestamp_type};
 use crate::shadow::{Closed, ClosedGroup};
 use crate::spec::Window;
 use crate::state::delta::{GroupEntry, GroupId, StateDelta};
-use crate::state::group::Groups;
+use crate::state::group::{Groups, Over};
+use crate::state::pane::Panes;
 use crate::state::session::Sessions;
 use crate::state::windowed::Windowed;
 use crate::version::Role;
@@ -71,14 +73,18 @@ struct Books {
 #[derive(Clone)]
 enum Open {
     Windowed(Windowed),
+    Sliding(Panes),
     Sessions(Sessions),
 }
 
 impl Books {
-    /// Of nothing yet.
+    /// Of nothing yet. Here it is decided which windows share panes.
     fn new(plan: &AggregatePlan) -> Self {
         let (lateness, starts) = (plan.spec.allowed_lateness_us, plan.starts);
         let open = match (Grid::of(&plan.spec.window), plan.spec.window) {
+            (Some(grid), _) if plan.commutative && Panes::suit(&grid) => {
+                Open::Sliding(Panes::new(grid, lateness, starts))
+            }
             (Some(grid), _) => Open::Windowed(Windowed::new(grid, lateness, starts)),
             (None, Window::Session { gap_us }) => Open::Sessions(Sessions::new(gap_us, lateness)),
             (None, _) => unreachable!("only sessions have no grid"),
@@ -109,8 +115,11 @@ impl Shard {
 
     /// Has another place in another plan from now on, with the same plugin.
     pub(crate) fn move_to(&mut self, plan: Arc<Plan>, aggregate: usize) {
-        if let Open::Windowed(windowed) = &mut self.books.open {
-            windowed.set_starts(plan.aggregates[aggregate].starts);
+        let starts = plan.aggregates[aggregate].starts;
+        match &mut self.books.open {
+            Open::Windowed(windowed) => windowed.set_starts(starts),
+            Open::Sliding(panes) => panes.set_starts(starts),
+            Open::Sessions(_) => {}
         }
         self.observed = is_observed(&plan, aggregate);
         (self.plan, self.aggregate) = (plan, aggregate);
@@ -212,6 +221,12 @@ impl Shard {
                     self.plugin.update(&self.slots, &rows.inputs)?;
                 }
             }
+            Open::Sliding(panes) => {
+                self.slots.clear();
+                let singles = panes.assign(groups, rows.numbers(), times, keys, &mut self.slots);
+                self.plugin.update(&self.slots, &rows.inputs)?;
+                self.update_singles(&singles, rows)?;
+            }
             Open::Sessions(sessions) => {
                 self.slots.clear();
                 let merges = sessions.assign(groups, rows.numbers(), times, keys, &mut self.slots);
@@ -247,17 +262,13 @@ impl Shard {
         let Books { groups, open } = &mut self.books;
         let over = match open {
             Open::Windowed(windowed) => windowed.take_over(groups, watermark),
+            Open::Sliding(_) => return self.close_sliding(watermark, out),
             Open::Sessions(sessions) => sessions.take_over(groups, watermark),
         };
         for slots in over.chunks(SLOTS_PER_CALL) {
-            let mine: Vec<u32> = slots.iter().copied().filter(|&slot| self.answers_for(slot, before)).collect();
-            if !mine.is_empty() {
-                let closed = self.finish(&mine)?;
-                self.counts.closed += closed.rows.num_rows() as u64;
-                if closed.rows.num_rows() > 0 || self.observed {
-                    out.push(closed);
-                }
-            }
+            let mine = slots.iter().copied().filter(|&slot| self.answers_for(slot, before));
+            let mine: Vec<Over> = mine.map(|slot| self.over(slot)).collect();
+            self.give(&mine, out)?;
             self.plugin.release(slots).map_err(self.failure_in("release"))?;
             for &slot in slots {
                 self.books.groups.close(slot);
@@ -276,10 +287,35 @@ impl Shard {
         starts.contain(group.start) && (theirs != Some(true) || mutation::on(Mutation::SessionsDivided))
     }
 
-    fn finish(&mut self, slots: &[u32]) -> Result<Closed, Error> {
+    /// A group that holds all of its window or session.
+    fn over(&self, slot: u32) -> Over {
+        let group = self.books.groups.get(slot);
+        let end = match &self.books.open {
+            Open::Windowed(windowed) => windowed.end(group.start),
+            Open::Sliding(_) => unreachable!("the windows of panes are made of several groups"),
+            Open::Sessions(sessions) => sessions.end(group.last),
+        };
+        Over { slot, of: slot, start: group.start, end }
+    }
+
+    /// Gives the rows of what is over, of as many slots as go into a call.
+    fn give(&mut self, over: &[Over], out: &mut Vec<Closed>) -> Result<(), Error> {
+        if over.is_empty() {
+            return Ok(());
+        }
+        let closed = self.finish(over)?;
+        self.counts.closed += closed.rows.num_rows() as u64;
+        if closed.rows.num_rows() > 0 || self.observed {
+            out.push(closed);
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, over: &[Over]) -> Result<Closed, Error> {
         let plan = &self.plan.aggregates[self.aggregate];
-        let starts = instants(slots.iter().map(|&s| self.books.groups.get(s).start));
-        let ends = instants(slots.iter().map(|&s| self.end(s)));
+        let slots: Vec<u32> = over.iter().map(|over| over.slot).collect();
+        let starts = instants(over.iter().map(|over| over.start));
+        let ends = instants(over.iter().map(|over| over.end));
         let context: Vec<ArrayRef> = plan
             .context
             .iter()
@@ -288,10 +324,10 @@ impl Shard {
                 Bound::End => ends.clone(),
             })
             .collect();
-        let finished = self.plugin.finish(slots, &context).map_err(self.failure_in("finish"))?;
+        let finished = self.plugin.finish(&slots, &context).map_err(self.failure_in("finish"))?;
         let mut columns = vec![starts, ends];
-        columns.extend(key::decode(&plan.key_types, slots.iter().map(|&s| &*self.books.groups.get(s).key))?);
-        let groups = if self.observed { self.closed_groups(slots, finished.origins.as_deref()) } else { Vec::new() };
+        columns.extend(key::decode(&plan.key_types, over.iter().map(|over| &*self.books.groups.get(over.of).key))?);
+        let groups = if self.observed { self.closed_groups(over, finished.origins.as_deref()) } else { Vec::new() };
         if let Some(origins) = finished.origins {
             let origins = UInt32Array::from(origins);
             for column in &mut columns {
@@ -303,25 +339,16 @@ impl Shard {
     }
 
     /// Which rows are whose.
-    fn closed_groups(&self, slots: &[u32], origins: Option<&[u32]>) -> Vec<ClosedGroup> {
+    fn closed_groups(&self, over: &[Over], origins: Option<&[u32]>) -> Vec<ClosedGroup> {
         let mut from = 0;
-        let group = |(index, &slot): (usize, &u32)| {
+        let group = |(index, over): (usize, &Over)| {
             let rows = origins.map_or(1, |all| all[from..].iter().take_while(|&&of| of as usize == index).count());
             from += rows;
-            let group = self.books.groups.get(slot);
-            let (key, hash, end_us) = (group.key.clone(), group.hash, self.end(slot));
-            ClosedGroup { start_us: group.start, end_us, key, hash, rows: from - rows..from }
+            let group = self.books.groups.get(over.of);
+            let (key, hash) = (group.key.clone(), group.hash);
+            ClosedGroup { start_us: over.start, end_us: over.end, key, hash, rows: from - rows..from }
         };
-        slots.iter().enumerate().map(group).collect()
-    }
-
-    /// The exclusive end of a group's window or session.
-    fn end(&self, slot: u32) -> i64 {
-        let group = self.books.groups.get(slot);
-        match &self.books.open {
-            Open::Windowed(windowed) => windowed.end(group.start),
-            Open::Sessions(sessions) => sessions.end(group.last),
-        }
+        over.iter().enumerate().map(group).collect()
     }
 
     /// What changed since the last cut.
@@ -352,7 +379,7 @@ impl Shard {
             resting.push(Resting { state_version, entries: entries.to_vec(), states: states.clone() });
             return Ok(());
         }
-        let slots = self.adopt_all(entries);
+        let slots = self.adopt_all(entries)?;
         for (slots, from) in slots.chunks(SLOTS_PER_CALL).zip((0..).step_by(SLOTS_PER_CALL)) {
             let restored = self.plugin.restore(slots, state_version, &states.slice(from, slots.len()));
             restored.map_err(self.failure_in("restore"))?;
@@ -361,29 +388,41 @@ impl Shard {
     }
 
     /// Takes in groups as a checkpoint has them, and gives their slots, of which the plugin knows nothing yet.
-    pub(crate) fn adopt_all(&mut self, entries: &[GroupEntry]) -> Vec<u32> {
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] where a group is in no window of the plan.
+    pub(crate) fn adopt_all(&mut self, entries: &[GroupEntry]) -> Result<Vec<u32>, Error> {
         entries.iter().map(|entry| self.adopt(entry)).collect()
     }
 
-    fn adopt(&mut self, entry: &GroupEntry) -> u32 {
+    fn adopt(&mut self, entry: &GroupEntry) -> Result<u32, Error> {
         let Books { groups, open } = &mut self.books;
         let slot = groups.reopen(entry, key::hash(&entry.id.key));
         match open {
             Open::Windowed(windowed) => windowed.adopt(groups, slot),
+            Open::Sliding(panes) => panes.adopt(groups, slot).ok_or_else(|| {
+                let name = &self.plan.aggregates[self.aggregate].spec.name;
+                let start = entry.id.start_us;
+                Error::Corrupt(format!("state of no sliding window and no pane aggregate={name} start_us={start}"))
+            })?,
             Open::Sessions(sessions) => sessions.adopt(groups, slot),
         }
-        slot
+        Ok(slot)
     }
 
-    /// How many windows and sessions of keys are open.
+    /// How many groups are open: sessions and windows of keys; of sliding windows that share panes, these.
     pub fn open_groups(&self) -> usize {
         self.resting_groups().unwrap_or_else(|| self.books.groups.len())
     }
 
     /// How many of them it answers for.
     pub fn own_groups(&self) -> usize {
-        let groups = self.books.groups.slots();
-        self.resting_groups().unwrap_or_else(|| groups.into_iter().filter(|&slot| self.answers_for(slot, None)).count())
+        let Books { groups, open } = &self.books;
+        let mine = |&slot: &u32| match open {
+            Open::Sliding(panes) => panes.answers_for(groups, slot),
+            _ => self.answers_for(slot, None),
+        };
+        self.resting_groups().unwrap_or_else(|| groups.slots().into_iter().filter(mine).count())
     }
 
     fn resting_groups(&self) -> Option<usize> {
@@ -394,6 +433,7 @@ impl Shard {
     pub fn state_bytes(&self) -> u64 {
         let found = match &self.books.open {
             Open::Windowed(windowed) => windowed.bytes(),
+            Open::Sliding(panes) => panes.bytes(),
             Open::Sessions(sessions) => sessions.bytes(),
         };
         (self.books.groups.bytes() + found) as u64 + self.plugin.memory_bytes()
@@ -418,6 +458,7 @@ impl Shard {
     pub fn last_close(&self) -> Option<i64> {
         match &self.books.open {
             Open::Windowed(windowed) => windowed.last_close(),
+            Open::Sliding(panes) => panes.last_close(&self.books.groups),
             Open::Sessions(sessions) => sessions.last_close(&self.books.groups),
         }
     }

@@ -145,7 +145,7 @@ impl Worker {
             let (entries, states) = share_of(delta, self.number, self.plan.workers)
                 .map_err(|error| Error::Corrupt(format!("states aggregate={}: {error}", delta.aggregate)))?;
             if self.has_failed(index) {
-                self.shards[index].adopt_all(&entries);
+                self.shards[index].adopt_all(&entries)?;
                 continue;
             }
             let restored = self.shards[index].restore(delta.state_version, &entries, &states);

@@ -16,7 +16,7 @@ use super::{
     Output, PartitionBy, Plugin, Roll, Source, Start, Swap, SwapPolicy, format_duration,
 };
 
-/// A row is copied into each sliding window it is in: more than this is a mistake in the units.
+/// A row may count in each sliding window it is in, and each gives rows: more than this is a mistake in the units.
 const MAX_WINDOWS_PER_ROW: i64 = 10_000;
 
 /// More threads than any machine has cores.

@@ -1,6 +1,6 @@
 //! Finds the rows on which a plugin fails: rows are tried, taken back and halved until such a row stands alone.
 
-use super::{Books, SLOTS_PER_CALL, Shard};
+use super::{Books, Open, SLOTS_PER_CALL, Shard};
 use crate::dead_letter::DeadLetter;
 use crate::error::Error;
 use crate::exchange::Rows;
@@ -69,6 +69,9 @@ impl Shard {
             self.plugin.restore(slots, version, states).map_err(self.failure_in("restore"))?;
         }
         self.books = backup.books;
+        if let Open::Sliding(panes) = &mut self.books.open {
+            panes.forget_sums(&mut self.books.groups);
+        }
         Ok(())
     }
 

@@ -7,7 +7,8 @@ use arrow_array::BinaryArray;
 pub struct GroupId {
     /// The key's bytes, as `key` encodes them.
     pub key: Vec<u8>,
-    /// The start of the window, or the time of the session's first event, µs.
+    /// The start of the window, or the time of the session's first event, µs. What is between the starts of sliding
+    /// windows stands for their panes (see `state/pane.rs`).
     pub start_us: i64,
 }
 

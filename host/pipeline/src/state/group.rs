@@ -36,6 +36,19 @@ impl Group {
     }
 }
 
+/// A window of a key, or a session, whose result is to be given out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Over {
+    /// The slot that holds all its rows.
+    pub(crate) slot: u32,
+    /// A group of the same key, which is still there.
+    pub(crate) of: u32,
+    /// Its start.
+    pub(crate) start: i64,
+    /// Its exclusive end.
+    pub(crate) end: i64,
+}
+
 /// All groups of a shard, by slot.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Groups {
@@ -141,6 +154,19 @@ impl Groups {
         self.live -= 1;
     }
 
+    /// Lends a slot to what is no group: no cut has it, and nobody finds it here.
+    pub(crate) fn lend(&mut self) -> u32 {
+        let slot = self.open(&[], 0, 0, 0);
+        self.slots[slot as usize].live = false;
+        self.live -= 1;
+        slot
+    }
+
+    /// Takes back a slot that was lent.
+    pub(crate) fn take_back(&mut self, slot: u32) {
+        self.free.push(slot);
+    }
+
     /// A group as a cut has it.
     pub(crate) fn entry(&self, slot: u32) -> GroupEntry {
         let group = self.get(slot);
@@ -229,6 +255,22 @@ mod tests {
         groups.touch(slot);
         groups.close(slot);
         assert_eq!((groups.key_bytes, groups.take_changes().0.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_slot_that_is_lent_is_no_group_and_nobody_elses() {
+        let mut groups = Groups::default();
+        let before = groups.open(b"before", 1, 0, 0);
+        groups.touch(before);
+        groups.close(before);
+        let lent = groups.lend();
+        assert_eq!(lent, before, "slots are used again");
+        let other = groups.open(b"k", 1, 0, 0);
+        groups.touch_all(false);
+        assert_eq!((groups.len(), groups.slots(), groups.changed()), (1, vec![other], vec![other]));
+        assert_eq!((groups.take_changes().1.len(), groups.persisted().len()), (1, 1));
+        groups.take_back(lent);
+        assert_eq!(groups.open(b"after", 1, 0, 0), lent);
     }
 
     #[test]

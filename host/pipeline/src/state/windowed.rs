@@ -1,5 +1,7 @@
-//! Tumbling and sliding windows: a table of groups per window start.
+//! Windows that share nothing: a row counts in a group of each of its windows. Tumbling windows, and sliding ones
+//! without panes.
 
+use super::by_start::ByStart;
 use super::group::Groups;
 use crate::event::Times;
 use crate::key::Keys;
@@ -7,8 +9,6 @@ use crate::plugin::NOBODY;
 use crate::time::lateness::window_is_over;
 use crate::version::Starts;
 use crate::window::Grid;
-use hashbrown::HashTable;
-use std::collections::BTreeMap;
 
 /// The open windows of one shard.
 #[derive(Clone, Debug)]
@@ -17,14 +17,14 @@ pub(crate) struct Windowed {
     allowed_lateness: i64,
     /// The windows that are opened.
     starts: Starts,
-    windows: BTreeMap<i64, HashTable<u32>>,
+    windows: ByStart,
     /// Per key of the batch, the window it was last seen in and its slot there.
     memo: Vec<(i64, u32)>,
 }
 
 impl Windowed {
     pub(crate) fn new(grid: Grid, allowed_lateness: i64, starts: Starts) -> Self {
-        Self { grid, allowed_lateness, starts, windows: BTreeMap::new(), memo: Vec::new() }
+        Self { grid, allowed_lateness, starts, windows: ByStart::default(), memo: Vec::new() }
     }
 
     /// Opens other windows from now on.
@@ -63,7 +63,8 @@ impl Windowed {
             let slot = if seen != NOBODY && seen_in == start {
                 seen
             } else {
-                let slot = Self::slot(&mut self.windows, groups, start, keys.key(code), keys.hash(code));
+                let (key, hash) = (keys.key(code), keys.hash(code));
+                let slot = self.windows.slot(groups, start, (key, hash), |groups| groups.open(key, hash, start, start));
                 self.memo[code] = (start, slot);
                 groups.touch(slot);
                 slot
@@ -72,46 +73,27 @@ impl Windowed {
         }
     }
 
-    fn slot(
-        windows: &mut BTreeMap<i64, HashTable<u32>>,
-        groups: &mut Groups,
-        start: i64,
-        key: &[u8],
-        hash: u64,
-    ) -> u32 {
-        let window = windows.entry(start).or_default();
-        if let Some(&slot) = window.find(hash, |&slot| *groups.get(slot).key == *key) {
-            return slot;
-        }
-        let slot = groups.open(key, hash, start, start);
-        window.insert_unique(hash, slot, |&slot| groups.get(slot).hash);
-        slot
-    }
-
     /// Takes in a group that was opened from a checkpoint.
     pub(crate) fn adopt(&mut self, groups: &Groups, slot: u32) {
-        let group = groups.get(slot);
-        self.windows.entry(group.start).or_default().insert_unique(group.hash, slot, |&s| groups.get(s).hash);
+        self.windows.adopt(groups, groups.get(slot).start, slot);
     }
 
     /// The slots of all windows that are over at `watermark`, by window start and key. They are forgotten here and
     /// stay in `groups`.
     pub(crate) fn take_over(&mut self, groups: &Groups, watermark: i64) -> Vec<u32> {
         let mut over = Vec::new();
-        while let Some(entry) = self.windows.first_entry() {
-            if !window_is_over(self.grid.end(*entry.key()), self.allowed_lateness, watermark) {
+        while let Some(start) = self.windows.first() {
+            if !window_is_over(self.grid.end(start), self.allowed_lateness, watermark) {
                 break;
             }
-            let mut slots: Vec<u32> = entry.remove().into_iter().collect();
-            slots.sort_unstable_by(|&a, &b| groups.get(a).key.cmp(&groups.get(b).key));
-            over.append(&mut slots);
+            over.append(&mut self.windows.take(groups, start));
         }
         over
     }
 
     /// What finding them takes in memory.
     pub(crate) fn bytes(&self) -> usize {
-        self.windows.values().map(HashTable::allocation_size).sum()
+        self.windows.bytes()
     }
 
     /// The exclusive end of a group's window.
@@ -121,7 +103,6 @@ impl Windowed {
 
     /// The least watermark at which every window is over.
     pub(crate) fn last_close(&self) -> Option<i64> {
-        let (&start, _) = self.windows.last_key_value()?;
-        Some(self.grid.end(start).saturating_add(self.allowed_lateness))
+        Some(self.grid.end(self.windows.last()?).saturating_add(self.allowed_lateness))
     }
 }

@@ -48,6 +48,11 @@ impl Grid {
         last_start(time, self.step, self.offset)
     }
 
+    /// The start of the oldest window that holds what the window from `newest` on is the newest for.
+    pub fn oldest_start(&self, newest: i64) -> i64 {
+        newest.saturating_sub(self.size - self.step)
+    }
+
     /// The exclusive end of the window that starts at `start`.
     pub fn end(&self, start: i64) -> i64 {
         start.saturating_add(self.size)
