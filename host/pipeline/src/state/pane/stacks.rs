@@ -85,7 +85,8 @@ impl Stacks {
         self.sum_up_newer(groups, script);
     }
 
-    /// From the last but one on back: each is a copy of the pane, with one of the sum after it.
+    /// From the last but one on back: each is a copy of the sum after it, with the pane. Not the other way round: what
+    /// is larger takes in the smaller for less.
     fn sum_up_older(&mut self, groups: &mut Groups, script: &mut Script) {
         let mut older = self.panes.iter().take(self.older).rev();
         let Some(&last) = older.next() else { return };
@@ -93,8 +94,8 @@ impl Stacks {
         for (round, &pane) in older.enumerate() {
             let sum = groups.lend();
             let step = script.turn(round);
-            step.copy(pane, sum);
-            step.merge_copy(groups, sum, after);
+            step.copy(after, sum);
+            step.merge_copy(groups, sum, pane);
             self.sums.push_front(sum);
             after = sum;
         }
