@@ -135,9 +135,9 @@ def fill(bootstrap, events, partitions=4, topic=TOPIC, seed=1, span="30m", first
         raise SystemExit(f"the topic {topic} could not be filled")
 
 
-def expect(bootstrap, partitions=4, topic=TOPIC, **rules):
+def expect(bootstrap, partitions=4, topic=TOPIC, name="expected", **rules):
     """What the oracle says that the job must make of a topic, as a file. `rules`, in seconds, differ from `JOB`."""
-    file = WORK / "expected.json"
+    file = WORK / f"{name}.json"
     command = [ORACLE, "expect", "--bootstrap", bootstrap, "--topic", topic, "--partitions", partitions]
     for name, seconds in rules.items():
         command += [f"--{name.replace('_', '-')}", seconds]

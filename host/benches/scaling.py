@@ -141,10 +141,19 @@ def topic_of(bootstrap, topics, events, line):
     return topics[wanted]
 
 
-def measure_case(bootstrap, topics, events, rounds, line):
+def expected_of(bootstrap, known, topic, line):
+    """What the oracle says of a topic by these rules; lines that have both in common share it."""
+    wanted = (topic, tuple(line["rules"].items()))
+    if wanted not in known:
+        name = f"expected-{len(known)}"
+        known[wanted] = h.expect(bootstrap, line["topic"][0], topic, name, **line["rules"])
+    return known[wanted]
+
+
+def measure_case(bootstrap, topics, known, events, rounds, line):
     """The best of so many runs."""
     topic = topic_of(bootstrap, topics, events, line)
-    expected = h.expect(bootstrap, line["topic"][0], topic, **line["rules"])
+    expected = expected_of(bootstrap, known, topic, line)
     output = h.WORK / "output"
     runs = []
     for _ in range(rounds):
@@ -179,14 +188,14 @@ def main():
     events, rounds, names = h.number("EVENTS", 500_000), h.number("ROUNDS", 3), wanted_tables()
     found, sections = {}, []
     with h.broker() as bootstrap:
-        topics = {}
+        topics, known = {}, {}
         h.warm_up(h.run_environment(bootstrap, h.WORK / "output"))
         # What a run costs that has next to nothing to do.
-        idle = measure_case(bootstrap, topics, FEW, rounds, case("start and end"))
+        idle = measure_case(bootstrap, topics, known, FEW, rounds, case("start and end"))
         for name in names:
             print(name, flush=True)
             about, lines = TABLES[name]()
-            found[name] = [measure_case(bootstrap, topics, events, rounds, line) for line in lines]
+            found[name] = [measure_case(bootstrap, topics, known, events, rounds, line) for line in lines]
             sections.append(section(name, about, found[name]))
     about = (
         f"{events:,} events a line, the best of {rounds} runs; {WORKERS} workers and {PARTITIONS} "
