@@ -190,8 +190,8 @@ def measure(command, env=None, log=None, tree=False):
     """Runs a command to its end: wall, user and system time of it and all it waited for, and peak memory.
 
     `peak_rss` is the largest that any one process had. With `tree` the sum over all processes below it is sampled, too:
-    `peak_rss_tree`, of which shared pages count once for each. What the command writes goes to the file `log`. A tree is
-    a session of its own, so that none of it outlives a benchmark that is ended.
+    `peak_rss_tree`, of which shared pages count once for each. What the command writes goes to the file `log`. A tree
+    is a session of its own, so that none of it outlives a benchmark that is ended.
     """
     with contextlib.ExitStack() as stack:
         out = stack.enter_context(open(log, "wb")) if log else None
