@@ -56,8 +56,8 @@ impl BatchBuilder {
     pub(super) fn finish(self, partition: i32) -> RawBatch {
         RawBatch {
             partition,
-            offsets: self.offsets,
-            broker_times_us: self.times_us,
+            offsets: fitted(self.offsets),
+            broker_times_us: fitted(self.times_us),
             values: self.values.finish(),
             keys: self.keys.finish(),
         }
@@ -89,9 +89,18 @@ impl Column {
     }
 
     fn finish(mut self) -> BinaryArray {
-        let offsets = OffsetBuffer::new(ScalarBuffer::from(self.ends));
-        BinaryArray::new(offsets, Buffer::from_vec(self.bytes), self.nulls.finish())
+        let offsets = OffsetBuffer::new(ScalarBuffer::from(fitted(self.ends)));
+        BinaryArray::new(offsets, Buffer::from_vec(fitted(self.bytes)), self.nulls.finish())
     }
+}
+
+/// Without the room that was made for much more. The last few thousand records are kept for trials, and of a slow stream
+/// these are as many batches.
+fn fitted<T>(mut values: Vec<T>) -> Vec<T> {
+    if values.len() < values.capacity() / 2 {
+        values.shrink_to_fit();
+    }
+    values
 }
 
 #[cfg(test)]
@@ -118,6 +127,15 @@ mod tests {
         let mut batch = BatchBuilder::new(SMALL, 0);
         batch.push(1, 1, Some(b"a"), Some(b"b"));
         assert!(batch.finish(0).values.nulls().is_none());
+    }
+
+    #[test]
+    fn a_batch_of_few_records_takes_little_memory() {
+        let mut batch = BatchBuilder::new(Limits { records: 4_096, bytes: 1 << 20 }, 1 << 20);
+        batch.push(1, 1, Some(b"key"), Some(b"value"));
+        let batch = batch.finish(0);
+        assert_eq!((batch.offsets.capacity(), batch.broker_times_us.capacity()), (1, 1));
+        assert!(batch.values.get_buffer_memory_size() + batch.keys.get_buffer_memory_size() < 1_000);
     }
 
     #[test]
