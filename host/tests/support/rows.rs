@@ -56,7 +56,7 @@ pub(crate) fn each_of_parquet(folder: &Path, columns: Option<&[&str]>, mut take:
     }
 }
 
-/// All rows of the CSV files below the folder as [`parquet`] has them, sorted: `_start` and `_end` are times,
+/// All rows of the CSV files below the folder as [`parquet()`] has them, sorted: `_start` and `_end` are times,
 /// `revenue` is a float. Null cannot be told from an empty text: both are null here.
 pub(crate) fn csv(folder: &Path) -> Vec<String> {
     let mut rows = Vec::new();
