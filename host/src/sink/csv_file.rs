@@ -1,5 +1,6 @@
 //! One CSV file being written, straight from Arrow's columns.
 
+use super::dictionary_column::DictionaryColumn;
 use super::error::{Error, Result};
 use super::staged::push_hex;
 use crate::disk::DiskFile;
@@ -78,9 +79,7 @@ impl CsvFile {
 /// Whether a column of this type can be written.
 pub(super) fn supports(data_type: &DataType) -> bool {
     match data_type {
-        DataType::Dictionary(key, value) => {
-            **key == DataType::UInt32 && matches!(**value, DataType::Utf8 | DataType::Binary)
-        }
+        DataType::Dictionary(..) => DictionaryColumn::takes(data_type),
         DataType::Timestamp(arrow_schema::TimeUnit::Microsecond, _) => true,
         other => matches!(
             other,

@@ -31,7 +31,7 @@ const BINARY_STEP_ROWS: usize = 8;
 /// How the files of an output are encoded.
 ///
 /// zstd level 1, statistics per column chunk and no page index (so that a footer stands alone); integers and
-/// times delta-packed; text as lengths and bytes; dictionaries only for columns that arrive as dictionaries. The
+/// times delta-packed; text as lengths and bytes. Columns that arrive as dictionaries are [`DictionaryColumn`]'s. The
 /// file's schema is Parquet's own, without Arrow's beside it: every reader sees plain strings, and times as
 /// `TIMESTAMP(MICROS, UTC)`.
 pub(super) fn properties(schema: &Schema, origin: &Origin) -> WriterProperties {
@@ -46,7 +46,6 @@ pub(super) fn properties(schema: &Schema, origin: &Origin) -> WriterProperties {
     for field in schema.fields() {
         let column = ColumnPath::from(field.name().as_str());
         properties = match field.data_type() {
-            DataType::Dictionary(..) => properties.set_column_dictionary_enabled(column, true),
             DataType::Utf8 => properties.set_column_encoding(column, Encoding::DELTA_LENGTH_BYTE_ARRAY),
             DataType::Binary | DataType::LargeBinary => properties
                 .set_write_batch_size(BINARY_STEP_ROWS)

@@ -499,7 +499,8 @@ fn twice(key: Text<'_>) -> Reject {
     Reject::invalid(format!("key {key:?} comes twice"))
 }
 
-/// Whether all bytes are ASCII, which almost all texts are: that is told more quickly than that they are UTF-8.
+/// Whether all bytes are ASCII, which almost all texts are: that is told more quickly than that they are UTF-8. As guest
+/// code, the standard library's own goes by words of four bytes, and takes 50 ns more for a record of 290.
 #[inline]
 fn is_ascii(bytes: &[u8]) -> bool {
     let (blocks, rest) = bytes.as_chunks::<32>();
