@@ -1,11 +1,11 @@
 //! From a valid configuration to parts that fit: plugins loaded, columns matched, outputs laid out.
 
 use crate::capsule::{self, Capsules};
-use crate::config::{Config, Format, Output, PartitionBy, Roll};
+use crate::config::{Config, Format, Output, PartitionBy, Roll, format_duration, format_window};
 use crate::instances::{Instances, Instantiate, Sandbox};
 use crate::plugin::{self, Component, Limits, Runtime, World};
 use crate::sink;
-use crate::store::{Beside, BesideRole};
+use crate::store::{self, Beside, BesideRole};
 use anyhow::Context;
 use arrow_schema::SchemaRef;
 use std::collections::BTreeMap;
@@ -13,10 +13,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use wasmill_pipeline::error::Error;
-use wasmill_pipeline::plan::{self, Plan};
+use wasmill_pipeline::plan::{self, AggregatePlan, Plan};
 use wasmill_pipeline::plugin::{Aggregate, AggregateDescription, Field, Parser};
-use wasmill_pipeline::spec::Window;
 use wasmill_pipeline::version::{ALL_KEYS, Role};
+use wasmill_pipeline::window::Zone;
 
 /// The parts of a pipeline, ready to run.
 #[derive(Clone)]
@@ -352,24 +352,19 @@ impl Assembly {
         &self.config
     }
 
-    /// What makes a checkpoint another's: the topic, aggregates, their windows and keys.
+    /// What makes a checkpoint another's, in the words of the pipeline file: the topic, aggregates, their windows and keys.
     pub fn fingerprint(&self) -> String {
-        let aggregate = |a: &wasmill_pipeline::plan::AggregatePlan| {
-            let window = match a.spec.window {
-                Window::Tumbling { size_us, offset_us } => format!("tumbling {size_us}us +{offset_us}"),
-                Window::Sliding { size_us, slide_us, offset_us } => {
-                    format!("sliding {size_us}us/{slide_us} +{offset_us}")
-                }
-                Window::Session { gap_us } => format!("session {gap_us}us"),
-            };
-            let keys: Vec<String> =
-                a.spec.keys.iter().zip(&a.key_types).map(|(name, kind)| format!("{name}:{kind:?}")).collect();
-            format!("{}({window}; {}; late {}us)", a.spec.name, keys.join(" "), a.spec.allowed_lateness_us)
-        };
-        let in_force = &self.plan.aggregates[..self.plan.in_force()];
-        let aggregates: Vec<String> = in_force.iter().map(aggregate).collect();
         // Offsets of one topic mean nothing in another.
-        format!("topic {}: {}", self.plan.topic, aggregates.join(", "))
+        let mut words = vec![("source.topic".to_owned(), format!("{:?}", self.plan.topic))];
+        for AggregatePlan { spec, key_types, .. } in &self.plan.aggregates[..self.plan.in_force()] {
+            let key = |of: &str| format!("aggregate.{}.{of}", spec.name);
+            let lateness = format_duration(Duration::from_micros(spec.allowed_lateness_us.unsigned_abs()));
+            words.push((key("window"), format_window(&spec.window)));
+            words.push((key("keys"), format!("{:?}", spec.keys)));
+            words.push((key("keys as the parser makes them"), format!("{key_types:?}")));
+            words.push((key("allowed_lateness"), format!("{lateness:?}")));
+        }
+        store::fingerprint(words)
     }
 }
 
@@ -436,10 +431,10 @@ fn lay_out(config: &Config, plan: &Plan, versions: &Versions) -> (Outputs, Vec<s
         specs.push(sink::OutputSpec { plugins, ..spec });
         specs.len() - 1
     };
-    let raw = config
-        .raw
-        .as_ref()
-        .map(|output| add(data_output(config, output, &plan.raw_schema, "event_ts"), BTreeMap::from([parser()])));
+    let raw = config.raw.as_ref().map(|output| {
+        let rows = data_output(config, output, &plan.raw_schema, ("event_ts", Zone::UTC));
+        add(rows, BTreeMap::from([parser()]))
+    });
     let dead_letters = add(side_output(config, "_dead_letters", &sink::dead_letter_schema()), everyone);
     let mut outputs = Outputs {
         topic: plan.topic.to_string(),
@@ -453,9 +448,10 @@ fn lay_out(config: &Config, plan: &Plan, versions: &Versions) -> (Outputs, Vec<s
         late: Vec::new(),
     };
     for (planned, component) in plan.aggregates.iter().zip(versions.entries()) {
-        let (start, output) = (planned.schema.field(0).name(), &config.aggregates[planned.of].output);
+        let [start, _] = planned.spec.window.columns();
+        let output = &config.aggregates[planned.of].output;
         let plugins = BTreeMap::from([parser(), digest(component)]);
-        let rows = data_output(config, output, &planned.schema, start);
+        let rows = data_output(config, output, &planned.schema, (start, planned.spec.window.zone()));
         outputs.aggregates.push((!planned.role.is_shadow()).then(|| add(rows, plugins.clone())));
         if planned.role == Role::Current {
             let late = side_output(config, &format!("_late/{}", planned.spec.name), &plan.late_schema);
@@ -465,7 +461,8 @@ fn lay_out(config: &Config, plan: &Plan, versions: &Versions) -> (Outputs, Vec<s
     (outputs, specs)
 }
 
-fn data_output(config: &Config, output: &Output, schema: &SchemaRef, date_of: &str) -> sink::OutputSpec {
+/// An output for rows. `dated` are the column whose date makes folders, and the zone where the file names none.
+fn data_output(config: &Config, output: &Output, schema: &SchemaRef, dated: (&str, Zone)) -> sink::OutputSpec {
     let formats = output.formats.iter().map(|format| match format {
         Format::Parquet => sink::Format::Parquet,
         Format::Csv => sink::Format::Csv,
@@ -475,7 +472,8 @@ fn data_output(config: &Config, output: &Output, schema: &SchemaRef, date_of: &s
         folder: config.output_path.join(&output.folder),
         schema: schema.clone(),
         formats: formats.collect(),
-        partition_by: matches!(output.partition_by, PartitionBy::Date).then(|| date_of.to_owned()),
+        partition_by: matches!(output.partition_by, PartitionBy::Date)
+            .then(|| sink::ByDate { column: dated.0.to_owned(), zone: output.partition_zone.unwrap_or(dated.1) }),
         roll: roll(&output.roll),
         plugins: BTreeMap::new(),
     }

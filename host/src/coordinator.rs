@@ -28,7 +28,6 @@ use wasmill_pipeline::checkpoint::Cut;
 use wasmill_pipeline::error::Class;
 use wasmill_pipeline::record::Anchor;
 use wasmill_pipeline::shadow::Comparison;
-use wasmill_pipeline::spec::Window;
 use wasmill_pipeline::time::NOTHING_SEEN;
 use wasmill_pipeline::version::Role;
 
@@ -121,6 +120,8 @@ pub struct Coordinator {
     pub history: Arc<Chronicle>,
     /// The aggregate whose version before has nothing left to do.
     pub retired: Option<usize>,
+    /// Aggregates of which it was said that rows were too late for their sessions by less than the gap.
+    pub late_sessions_told: BTreeSet<String>,
 }
 
 /// What a version on probation may cost, compared with the one before.
@@ -285,6 +286,7 @@ impl Coordinator {
         let lost_records = self.shared.standing.iter().map(|standing| lock(standing).lost_records).sum();
         let open_until = cuts.iter().filter_map(|cut| cut.last_close_us).max().unwrap_or(NOTHING_SEEN);
         let retired = retired(&cuts, &self.assembly);
+        self.warn_of_late_sessions(&cuts);
         let whole = WholeCut { cuts, files, idle, anchors, lost_records, made_at_us: clock::now_us() };
         let made = self.checkpointer.publish(whole)?;
         let boundary = made.boundary();
@@ -303,6 +305,24 @@ impl Coordinator {
             self.retired = Some(aggregate);
         }
         Ok(Published { open_until, boundary })
+    }
+
+    /// Says once in a run that rows were too late for sessions which their gap might have joined: the gap looks like the
+    /// tolerance that it is not.
+    fn warn_of_late_sessions(&mut self, cuts: &[Cut]) {
+        for (index, plan) in self.assembly.plan.aggregates[..self.assembly.plan.in_force()].iter().enumerate() {
+            let rows: u64 = cuts.iter().filter_map(|cut| cut.counts.late_within_gap.get(index)).sum();
+            let aggregate = &plan.spec.name;
+            if rows > 0 && self.late_sessions_told.insert(aggregate.clone()) {
+                tracing::warn!(
+                    aggregate,
+                    rows,
+                    "rows came too late for sessions by less than the gap: how much out of order rows may be is \
+                     time.watermark_delay, not the gap; aggregate.{aggregate}.allowed_lateness lets sessions take them, \
+                     and makes their rows come that much later"
+                );
+            }
+        }
     }
 
     /// Ends the watch over aggregates that do not fail any more.
@@ -354,11 +374,8 @@ struct Published {
 /// An aggregate whose retiring version has nothing left to do: what it began is ended, and rows for more are too late.
 fn retired(cuts: &[Cut], assembly: &Assembly) -> Option<usize> {
     let plan = assembly.plan.aggregates.iter().find(|plan| {
-        let span = match plan.spec.window {
-            Window::Tumbling { size_us, .. } | Window::Sliding { size_us, .. } => size_us,
-            Window::Session { gap_us } => gap_us,
-        };
-        let over = plan.starts.before_us.saturating_add(span).saturating_add(plan.spec.allowed_lateness_us);
+        let last = plan.spec.window.last_end(plan.starts.before_us);
+        let over = last.saturating_add(plan.spec.allowed_lateness_us);
         plan.role == Role::Retiring
             && cuts.iter().all(|cut| cut.closed_up_to_us > over)
             && cuts.iter().all(|cut| cut.retiring_groups.get(&plan.of) == Some(&0))

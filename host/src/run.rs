@@ -25,7 +25,7 @@ use crate::switch::{GoBack, Switchboard};
 use crate::tap::Taps;
 use anyhow::{Context, anyhow};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -411,6 +411,7 @@ impl Attempt<'_> {
             cost_before: None,
             history: self.view.history.clone(),
             retired: None,
+            late_sessions_told: BTreeSet::new(),
         };
         let threads: Vec<JoinHandle<()>> = drivers.into_iter().map(spawn).collect::<Result<_, _>>()?;
         // Dropping the coordinator, at the end of its run, ends the workers: their command queues close.

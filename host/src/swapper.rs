@@ -16,7 +16,7 @@ use crate::plugin::{self, Component};
 use crate::run::View;
 use crate::shared::lock;
 use crate::store::history::{Action as Deed, Outcome as Happened};
-use crate::store::{BesideRole, PluginStore};
+use crate::store::{self, BesideRole, PluginStore};
 use crate::switch::{Action, Order, Origin, Pin, Prepared};
 use crossbeam_channel::{Receiver, Sender};
 use std::sync::Arc;
@@ -182,9 +182,9 @@ impl Swapper {
         let versions = Versions { parser: new.clone(), ..base.versions.clone() };
         let next = wish.with(versions)?;
         if next.fingerprint() != base.fingerprint() {
-            let (was, is) = (base.fingerprint(), next.fingerprint());
+            let changes = store::changes(&base.fingerprint(), &next.fingerprint(), ["now", "then"]).join(", ");
             return Err(unacceptable(format!(
-                "its columns make other keys than those of the state: {is}, not {was}; start a pipeline of its own for it"
+                "its columns make other keys than those of the state: {changes}; start a pipeline of its own for it"
             )));
         }
         let difference = trial::parser(base, &next, &self.samples())?;

@@ -201,12 +201,14 @@ fn the_pipeline_has_no_doors() {
 }
 
 #[test]
-fn the_pipeline_depends_on_columns_and_hashes_only() {
+fn the_pipeline_depends_on_columns_hashes_and_calendars_only() {
     let known = [
         "arrow-array",
         "arrow-buffer",
         "arrow-schema",
         "arrow-select",
+        "chrono",
+        "chrono-tz",
         "hashbrown",
         "serde",
         "thiserror",

@@ -91,10 +91,11 @@ fn refuse(job: &Job, args: &[&str], code: i32, says: &[&str]) {
 #[test]
 fn a_checkpoint_of_other_windows_or_keys_is_refused_and_kept() {
     let (_broker, job) = finished();
-    let says =
-        ["the checkpoint belongs to pipeline \"job\"", "tumbling 10000000us", "use another checkpoint path or RUN_ID"];
-    refuse(&job, &["--set", "aggregate.counts.window={ tumbling = \"20s\" }"], 2, &says);
-    refuse(&job, &["--set", "aggregate.counts.keys=[\"event_type\"]"], 2, &says);
+    let window = "another pipeline: aggregate.counts.window: { tumbling = \"10s\" } in the checkpoint, \
+                  { tumbling = \"20s\" } in the file; change it back";
+    refuse(&job, &["--set", "aggregate.counts.window={ tumbling = \"20s\" }"], 2, &[window, "or set RUN_ID"]);
+    let keys = "another pipeline: aggregate.counts.keys: [\"page\"] in the checkpoint, [\"event_type\"] in the file; ";
+    refuse(&job, &["--set", "aggregate.counts.keys=[\"event_type\"]"], 2, &[keys]);
 }
 
 #[test]
@@ -104,7 +105,7 @@ fn a_checkpoint_of_another_topic_is_refused_and_kept() {
         &job,
         &["--set", "source.topic=other"],
         2,
-        &["the checkpoint belongs to pipeline", "topic events", "topic other"],
+        &["another pipeline: source.topic: \"events\" in the checkpoint, \"other\" in the file; "],
     );
 }
 

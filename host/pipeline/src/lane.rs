@@ -12,7 +12,7 @@ use crate::record::RawBatch;
 use crate::spec::Window;
 use crate::time::lateness::{too_late_for_session, window_is_over};
 use crate::version::{ALL_KEYS, Role};
-use crate::window::Grid;
+use crate::window::{Finder, Span};
 use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampMicrosecondType;
 use arrow_array::{Array, ArrayRef, RecordBatch, UInt32Array};
@@ -53,6 +53,8 @@ pub struct LaneCounts {
     pub late: Vec<u64>,
     /// Sliding windows missed by rows that still counted in others, by aggregate.
     pub late_windows: Vec<u64>,
+    /// Rows too late for a session although one that begins with them would not have been over, by aggregate.
+    pub late_within_gap: Vec<u64>,
     /// Rows set aside because the aggregate is out of service, by aggregate.
     pub set_aside: Vec<u64>,
 }
@@ -61,12 +63,13 @@ impl LaneCounts {
     /// Nothing, of so many aggregates.
     pub fn new(aggregates: usize) -> Self {
         let zeros = || vec![0; aggregates];
-        Self { late: zeros(), late_windows: zeros(), set_aside: zeros(), ..Self::default() }
+        let (late, late_windows, late_within_gap, set_aside) = (zeros(), zeros(), zeros(), zeros());
+        Self { late, late_windows, late_within_gap, set_aside, ..Self::default() }
     }
 
     /// Goes on with another number of aggregates; those that stay keep their places.
     pub(crate) fn resize(&mut self, aggregates: usize) {
-        for counts in [&mut self.late, &mut self.late_windows, &mut self.set_aside] {
+        for counts in [&mut self.late, &mut self.late_windows, &mut self.late_within_gap, &mut self.set_aside] {
             counts.resize(aggregates, 0);
         }
     }
@@ -271,6 +274,7 @@ impl Lane {
             // A row that is late for one version is late for all; it is told once.
             if !late.rows.is_empty() && aggregate.role == Role::Current {
                 counts.late[index] += late.rows.len() as u64;
+                counts.late_within_gap[index] += within_gap(&aggregate.spec.window, &late);
                 out.late.push((index, batch.to_late(&self.plan, &late)?));
             }
             let service = treatment.service(index);
@@ -328,41 +332,46 @@ fn kept_from(
 /// Which rows an aggregate takes (`None` = all), and those that come too late for it.
 fn judge(aggregate: &AggregatePlan, times: &Times, late_windows: &mut u64) -> (Option<Vec<bool>>, LateRows) {
     let lateness = aggregate.spec.allowed_lateness_us;
+    match aggregate.spec.window {
+        Window::Grid(grid) => {
+            let mut finder = Finder::new(&grid, 0);
+            sift(times, |time, watermark| {
+                let window = finder.window(time);
+                if window_is_over(window.end, lateness, watermark) {
+                    return Some((window, watermark.saturating_sub(window.end.saturating_add(lateness))));
+                }
+                *late_windows += finder.windows_missed(lateness, watermark) as u64;
+                None
+            })
+        }
+        Window::Session { gap_us } => sift(times, |time, watermark| {
+            let own = Span { start: time, end: time.saturating_add(gap_us) };
+            let late_by = watermark.saturating_sub(time.saturating_add(lateness));
+            too_late_for_session(time, lateness, watermark).then_some((own, late_by))
+        }),
+    }
+}
+
+/// How many rows came too late for a session by less than its gap.
+fn within_gap(window: &Window, late: &LateRows) -> u64 {
+    let Window::Session { gap_us } = window else { return 0 };
+    late.late_by_us.iter().filter(|late_by| *late_by < gap_us).count() as u64
+}
+
+/// Divides rows by what `missed` says of a time and its watermark: nothing where it takes the row, else the window that
+/// the row is too late for, and by how much, µs.
+fn sift(times: &Times, mut missed: impl FnMut(i64, i64) -> Option<(Span, i64)>) -> (Option<Vec<bool>>, LateRows) {
     let mut late = LateRows::default();
     let mut on_time: Option<Vec<bool>> = None;
     for (row, (&time, &watermark)) in times.events.iter().zip(&times.watermarks).enumerate() {
-        let (start, end) = match (Grid::of(&aggregate.spec.window), aggregate.spec.window) {
-            (Some(grid), _) => {
-                let newest = grid.newest_start(time);
-                if !window_is_over(grid.end(newest), lateness, watermark) {
-                    *late_windows += windows_missed(&grid, newest, lateness, watermark);
-                    continue;
-                }
-                (newest, grid.end(newest))
-            }
-            (None, Window::Session { gap_us }) => {
-                if !too_late_for_session(time, lateness, watermark) {
-                    continue;
-                }
-                (time, time.saturating_add(gap_us))
-            }
-            (None, _) => unreachable!("only sessions have no grid"),
-        };
-        let last_moment = if matches!(aggregate.spec.window, Window::Session { .. }) { time } else { end };
+        let Some((window, late_by)) = missed(time, watermark) else { continue };
         late.rows.push(row as u32);
-        late.window_starts.push(start);
-        late.window_ends.push(end);
-        late.late_by_us.push(watermark.saturating_sub(last_moment.saturating_add(lateness)));
+        late.window_starts.push(window.start);
+        late.window_ends.push(window.end);
+        late.late_by_us.push(late_by);
         on_time.get_or_insert_with(|| vec![true; times.events.len()])[row] = false;
     }
     (on_time, late)
-}
-
-/// Of the windows before the newest, how many are over for the row.
-fn windows_missed(grid: &Grid, newest: i64, lateness: i64, watermark: i64) -> u64 {
-    (1..grid.windows_per_event())
-        .filter(|k| window_is_over(grid.end(newest - k * grid.step), lateness, watermark))
-        .count() as u64
 }
 
 /// Rows and the records they came from.

@@ -51,6 +51,8 @@ pub enum Mutation {
     RenamedForgotten,
     /// A new version counts from nothing what was done for its aggregate.
     CountsForgotten,
+    /// Each day of a time zone has 24 hours, whatever is done to its clocks.
+    DayOf24Hours,
     /// Each of two versions gives the sessions that begin in its time, although the other has them too.
     SessionsDivided,
     /// A row that is too late for some of its sliding windows counts in its pane, and so in all.
@@ -79,7 +81,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 36] = [
         Self::NextOffsetTooHigh,
         Self::LateByTheFastest,
         Self::CloseWhileCutting,
@@ -103,6 +105,7 @@ impl Mutation {
         Self::FarewellForgotten,
         Self::RenamedForgotten,
         Self::CountsForgotten,
+        Self::DayOf24Hours,
         Self::SessionsDivided,
         Self::LateRowInPane,
         Self::StaleSum,

@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::plugin::{AggregateDescription, DataType, Encoding, Field, ParserDescription, timestamp_type};
 use crate::shadow::Tolerance;
-use crate::spec::{AggregateSpec, PipelineSpec, TimeSpec, Window};
+use crate::spec::{AggregateSpec, PipelineSpec, TimeSpec};
 use crate::version::{Role, Starts};
 use arrow_schema::{Field as ArrowField, Schema, SchemaRef};
 use std::sync::Arc;
@@ -304,12 +304,7 @@ fn output_schema(
     keys: &[&Field],
     mistakes: &mut Vec<String>,
 ) -> SchemaRef {
-    let (start, end) = match spec.window {
-        Window::Session { .. } => ("session_start", "session_end"),
-        _ => ("window_start", "window_end"),
-    };
-    let mut fields =
-        vec![ArrowField::new(start, timestamp_type(), false), ArrowField::new(end, timestamp_type(), false)];
+    let mut fields = spec.window.columns().map(|name| ArrowField::new(name, timestamp_type(), false)).to_vec();
     for key in keys {
         fields.push(Field { encoding: Encoding::Plain, ..(*key).clone() }.arrow_field());
     }

@@ -18,7 +18,7 @@ use crate::state::pane::Panes;
 use crate::state::session::Sessions;
 use crate::state::windowed::Windowed;
 use crate::version::Role;
-use crate::window::Grid;
+use crate::window::{DATA_VERSION, Grid};
 use arrow_array::{ArrayRef, BinaryArray, RecordBatch, TimestampMicrosecondArray, UInt32Array};
 use std::sync::Arc;
 
@@ -81,13 +81,12 @@ impl Books {
     /// Of nothing yet. Here it is decided which windows share panes.
     fn new(plan: &AggregatePlan) -> Self {
         let (lateness, starts) = (plan.spec.allowed_lateness_us, plan.starts);
-        let open = match (Grid::of(&plan.spec.window), plan.spec.window) {
-            (Some(grid), _) if plan.commutative && Panes::suit(&grid) => {
-                Open::Sliding(Panes::new(grid, lateness, starts))
+        let open = match plan.spec.window {
+            Window::Grid(Grid::Even(even)) if plan.commutative && Panes::suit(&even) => {
+                Open::Sliding(Panes::new(even, lateness, starts))
             }
-            (Some(grid), _) => Open::Windowed(Windowed::new(grid, lateness, starts)),
-            (None, Window::Session { gap_us }) => Open::Sessions(Sessions::new(gap_us, lateness)),
-            (None, _) => unreachable!("only sessions have no grid"),
+            Window::Grid(grid) => Open::Windowed(Windowed::new(grid, lateness, starts)),
+            Window::Session { gap_us } => Open::Sessions(Sessions::new(gap_us, lateness)),
         };
         Self { groups: Groups::default(), open }
     }
@@ -400,14 +399,26 @@ impl Shard {
         let slot = groups.reopen(entry, key::hash(&entry.id.key));
         match open {
             Open::Windowed(windowed) => windowed.adopt(groups, slot),
-            Open::Sliding(panes) => panes.adopt(groups, slot).ok_or_else(|| {
-                let name = &self.plan.aggregates[self.aggregate].spec.name;
-                let start = entry.id.start_us;
-                Error::Corrupt(format!("state of no sliding window and no pane aggregate={name} start_us={start}"))
-            })?,
-            Open::Sessions(sessions) => sessions.adopt(groups, slot),
+            Open::Sliding(panes) => panes.adopt(groups, slot),
+            Open::Sessions(sessions) => Some(sessions.adopt(groups, slot)),
         }
-        Ok(slot)
+        .map(|()| slot)
+        .ok_or_else(|| self.of_no_window(entry))
+    }
+
+    /// What a state means that starts where no window does.
+    fn of_no_window(&self, entry: &GroupEntry) -> Error {
+        let spec = &self.plan.aggregates[self.aggregate].spec;
+        let (name, start) = (&spec.name, entry.id.start_us);
+        let zone = match spec.window {
+            Window::Grid(Grid::Calendar(calendar)) => format!(
+                ": the time zone data have changed since, so end these windows with the wasmill that began them \
+                 (wasmill run --drain), or set RUN_ID to begin anew; zone={} data={DATA_VERSION}",
+                calendar.zone
+            ),
+            _ => String::new(),
+        };
+        Error::Corrupt(format!("state of no window aggregate={name} start_us={start}{zone}"))
     }
 
     /// How many groups are open: sessions and windows of keys; of sliding windows that share panes, these.

@@ -1,5 +1,7 @@
 //! The validated description of a pipeline: what is computed, not where it is read from or written to.
 
+use crate::window::{Even, Grid, Zone};
+
 /// µs in a second.
 pub const SECOND_US: i64 = 1_000_000;
 
@@ -39,25 +41,47 @@ pub struct AggregateSpec {
 /// The kinds of window. Ends are exclusive everywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Window {
-    /// `[offset + n * size, offset + (n + 1) * size)`.
-    Tumbling {
-        /// Length, µs, above 0.
-        size_us: i64,
-        /// Shift from the Unix epoch, µs, `0 <= offset < size`.
-        offset_us: i64,
-    },
-    /// `[offset + n * slide, offset + n * slide + size)`.
-    Sliding {
-        /// Length, µs; a multiple of `slide`.
-        size_us: i64,
-        /// Distance between two starts, µs, `0 < slide <= size`.
-        slide_us: i64,
-        /// Shift from the Unix epoch, µs, `0 <= offset < slide`.
-        offset_us: i64,
-    },
+    /// Tumbling and sliding ones, of a length of time or of days, weeks and months: they start where a grid says.
+    Grid(Grid),
     /// Per key: `[first, last + gap)`, where no two events are more than `gap` apart.
     Session {
         /// The longest silence inside a session, µs, above 0.
         gap_us: i64,
     },
+}
+
+impl Window {
+    /// `[offset + n * size, offset + (n + 1) * size)`: all µs, `0 <= offset < size`.
+    pub fn tumbling(size_us: i64, offset_us: i64) -> Self {
+        Self::sliding(size_us, size_us, offset_us)
+    }
+
+    /// `[offset + n * slide, offset + n * slide + size)`: all µs, `size` a multiple of `slide`, `0 <= offset < slide`.
+    pub fn sliding(size_us: i64, slide_us: i64, offset_us: i64) -> Self {
+        Self::Grid(Grid::Even(Even { size: size_us, step: slide_us, offset: offset_us }))
+    }
+
+    /// The names of the columns of a start and an end.
+    pub fn columns(&self) -> [&'static str; 2] {
+        match self {
+            Self::Grid(_) => ["window_start", "window_end"],
+            Self::Session { .. } => ["session_start", "session_end"],
+        }
+    }
+
+    /// The zone whose dates they start with; UTC where that is none's.
+    pub fn zone(&self) -> Zone {
+        match self {
+            Self::Grid(Grid::Calendar(calendar)) => calendar.zone,
+            _ => Zone::UTC,
+        }
+    }
+
+    /// The latest end of a window that starts before `instant`; of a session of one event.
+    pub fn last_end(&self, instant: i64) -> i64 {
+        match self {
+            Self::Grid(grid) => grid.end(grid.step(instant.saturating_sub(1)).start),
+            Self::Session { gap_us } => instant.saturating_add(*gap_us),
+        }
+    }
 }

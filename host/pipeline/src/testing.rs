@@ -1,5 +1,6 @@
 //! Native plugins and the batch oracle: what a pipeline must give, computed in the plainest way from all records.
 
+pub mod calendar;
 mod versions;
 
 pub use self::versions::{Call, Tagged, Version, untagged};
@@ -11,6 +12,7 @@ use crate::plugin::{
 };
 use crate::record::RawBatch;
 use crate::spec::{AggregateSpec, PipelineSpec, TimeSpec, Window};
+use crate::window::{Calendar, Even, Grid, Zone};
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use arrow_array::{ArrayRef, BinaryArray, Int64Array, StringArray, TimestampMicrosecondArray};
@@ -298,11 +300,40 @@ pub fn spec_of_all_windows() -> PipelineSpec {
     PipelineSpec {
         time: TimeSpec { watermark_delay_us: 10, idle_timeout_us: None, max_ahead_us: Some(200) },
         aggregates: vec![
-            aggregate("tumbling", Window::Tumbling { size_us: 30, offset_us: 5 }, 0),
-            aggregate("sliding", Window::Sliding { size_us: 40, slide_us: 10, offset_us: 0 }, 5),
+            aggregate("tumbling", Window::tumbling(30, 5), 0),
+            aggregate("sliding", Window::sliding(40, 10, 0), 5),
             aggregate("sessions", Window::Session { gap_us: 15 }, 0),
         ],
     }
+}
+
+/// A test's unit of time on the calendar, 12 minutes: five of them, the step between a test's times, are an hour.
+const TICK_US: i64 = 720_000_000;
+
+/// Where a test's times begin on the calendar, 2026-03-28T05:00Z: after 20 hours clocks in Berlin go forward.
+const BEFORE_SUMMER_US: i64 = 1_774_674_000_000_000;
+
+/// An instant of a test on the calendar.
+pub fn on_the_calendar(time: i64) -> i64 {
+    BEFORE_SUMMER_US + time * TICK_US
+}
+
+/// As [`spec_of_all_windows`], on the calendar: windows are days in Berlin, one and two, and a record's times are to be
+/// [`on_the_calendar`].
+pub fn spec_on_the_calendar() -> PipelineSpec {
+    let mut spec = spec_of_all_windows();
+    let TimeSpec { watermark_delay_us, idle_timeout_us, max_ahead_us } = &mut spec.time;
+    let options = [idle_timeout_us, max_ahead_us].into_iter().flatten();
+    options.chain([watermark_delay_us]).for_each(|us| *us *= TICK_US);
+    let days = Calendar::days(Zone::named("Europe/Berlin").expect("it is in the database"));
+    for (steps, aggregate) in [1, 2, 0].into_iter().zip(&mut spec.aggregates) {
+        aggregate.allowed_lateness_us *= TICK_US;
+        aggregate.window = match aggregate.window {
+            Window::Grid(_) => Window::Grid(Grid::Calendar(Calendar { steps, ..days })),
+            Window::Session { gap_us } => Window::Session { gap_us: gap_us * TICK_US },
+        };
+    }
+    spec
 }
 
 /// A row of an aggregate over [`CountAndSum`]: start, end, user, events, total.
@@ -431,16 +462,18 @@ fn aggregate_all(rows: &[Judged<'_>], aggregate: &AggregateSpec) -> (Vec<Row>, V
     let mut late = BTreeSet::new();
     let mut by_group: BTreeMap<(i64, i64, &str), (i64, i64)> = BTreeMap::new();
     let mut by_user: BTreeMap<&str, Vec<&Judged<'_>>> = BTreeMap::new();
+    let times = || rows.iter().map(|row| row.at);
+    let starts = match (aggregate.window, times().min(), times().max()) {
+        (Window::Grid(Grid::Calendar(calendar)), Some(first), Some(last)) => calendar::starts(&calendar, first, last),
+        _ => Vec::new(),
+    };
     for row in rows {
         let windows: Vec<(i64, i64)> = match aggregate.window {
-            Window::Tumbling { size_us, offset_us } => {
-                let start = (row.at - offset_us).div_euclid(size_us) * size_us + offset_us;
-                vec![(start, start + size_us)]
+            Window::Grid(Grid::Even(Even { size, step, offset })) => {
+                let newest = (row.at - offset).div_euclid(step) * step + offset;
+                (0..size / step).map(|k| (newest - k * step, newest - k * step + size)).collect()
             }
-            Window::Sliding { size_us, slide_us, offset_us } => {
-                let newest = (row.at - offset_us).div_euclid(slide_us) * slide_us + offset_us;
-                (0..size_us / slide_us).map(|k| (newest - k * slide_us, newest - k * slide_us + size_us)).collect()
-            }
+            Window::Grid(Grid::Calendar(calendar)) => calendar::windows(&calendar, &starts, row.at),
             Window::Session { .. } => {
                 if row.watermark != i64::MIN && row.at + lateness < row.watermark {
                     late.insert(row.origin);

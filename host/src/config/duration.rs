@@ -70,6 +70,21 @@ pub fn format_duration(duration: Duration) -> String {
     if text.is_empty() { "0s".into() } else { text }
 }
 
+/// µs; [`parse_duration`] has kept it far below the end of an i64.
+pub(super) fn us(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// Writes µs, 0 or more, as a duration.
+pub(super) fn format_us(us: i64) -> String {
+    format_duration(Duration::from_micros(us.unsigned_abs()))
+}
+
+/// Writes µs in either direction: `-8h`.
+pub(super) fn format_signed(us: i64) -> String {
+    format!("{}{}", if us < 0 { "-" } else { "" }, format_us(us))
+}
+
 /// `text` before and from the first character that `is_end`.
 fn split_where(text: &str, is_end: impl Fn(char) -> bool) -> (&str, &str) {
     text.split_at(text.find(is_end).unwrap_or(text.len()))

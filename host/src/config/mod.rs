@@ -8,6 +8,7 @@
 mod dotenv;
 mod duration;
 mod expand;
+mod instant;
 mod load;
 mod mistake;
 mod overrides;
@@ -20,20 +21,24 @@ mod start;
 mod tests;
 mod tree;
 mod value;
+mod window;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use wasmill_pipeline::fault::FaultRules;
 use wasmill_pipeline::spec::{AggregateSpec, PipelineSpec, TimeSpec};
+use wasmill_pipeline::window::Zone;
 
 pub use self::{
     dotenv::DotEnv,
     duration::{format_duration, parse_duration},
+    instant::parse_instant,
     load::Loader,
     mistake::{Mistake, Mistakes, Place},
     overrides::Overrides,
     size::{format_size, parse_size},
     start::Start,
+    window::format_window,
 };
 
 /// A validated pipeline file. What only plugins know (columns, types) is not checked yet.
@@ -193,6 +198,8 @@ pub struct Output {
     pub formats: Vec<Format>,
     /// How files are spread over folders.
     pub partition_by: PartitionBy,
+    /// The zone of a folder's date; `None` = that of the windows, UTC where they have none.
+    pub partition_zone: Option<Zone>,
     /// When a file is closed and the next begun.
     pub roll: Roll,
 }
@@ -211,7 +218,7 @@ pub enum Format {
 pub enum PartitionBy {
     /// Not at all.
     None,
-    /// `dt=YYYY-MM-DD`: the UTC date of the window's start, or of the event time of a parsed row.
+    /// `dt=YYYY-MM-DD`: the date of the window's start, or of the event time of a parsed row.
     Date,
 }
 

@@ -4,20 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::{path::PathBuf, time::Duration};
 
 use wasmill_pipeline::fault::{FaultPolicy, FaultRules};
-use wasmill_pipeline::spec::{AggregateSpec, TimeSpec, Window};
+use wasmill_pipeline::spec::{AggregateSpec, TimeSpec};
 
+use super::duration::us;
 use super::load::Loader;
 use super::section::Section;
 use super::start::{self, parse_start};
 use super::tree::{Node, Value};
 use super::value::{self, Read, one_of};
+use super::window::{window, zone};
 use super::{
     Acks, Aggregate, Capsules, Checkpoint, Compression, Config, Format, GenerateConfig, Generator, Limits, OnDataLoss,
-    Output, PartitionBy, Plugin, Roll, Source, Start, Swap, SwapPolicy, format_duration,
+    Output, PartitionBy, Plugin, Roll, Source, Start, Swap, SwapPolicy,
 };
-
-/// A row may count in each sliding window it is in, and each gives rows: more than this is a mistake in the units.
-const MAX_WINDOWS_PER_ROW: i64 = 10_000;
 
 /// More threads than any machine has cores.
 const MAX_WORKERS: u64 = 1024;
@@ -48,6 +47,7 @@ pub(super) fn pipeline(root: &mut Section<'_>, loader: &Loader<'_>) -> Config {
         folder: String::new(),
         formats: vec![Format::Parquet],
         partition_by: PartitionBy::None,
+        partition_zone: None,
         roll: Roll { rows: 1_000_000, bytes: 128_000_000, age: Duration::from_mins(1) },
     };
     let defaults = output(&mut section, &defaults);
@@ -162,11 +162,6 @@ fn time(root: &mut Section<'_>) -> TimeSpec {
     time
 }
 
-/// µs; the reader of durations has kept it far below the end of an i64.
-fn us(duration: Duration) -> i64 {
-    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
-}
-
 fn output(section: &mut Section<'_>, defaults: &Output) -> Output {
     let format = one_of(&[("parquet", Format::Parquet), ("csv", Format::Csv)]);
     let mut formats = section.or("formats", defaults.formats.clone(), value::list(format));
@@ -182,6 +177,7 @@ fn output(section: &mut Section<'_>, defaults: &Output) -> Output {
     });
     let partition_by = one_of(&[("dt", PartitionBy::Date), ("none", PartitionBy::None)]);
     let partition_by = section.or("partition_by", defaults.partition_by, partition_by);
+    let partition_zone = section.optional("partition_zone", zone).or(defaults.partition_zone);
     let mut roll = section.section("roll");
     let rolled = Roll {
         rows: roll.or("rows", defaults.roll.rows, value::count_in(1, i64::MAX as u64)),
@@ -189,7 +185,7 @@ fn output(section: &mut Section<'_>, defaults: &Output) -> Output {
         age: roll.or("age", defaults.roll.age, value::positive),
     };
     roll.finish();
-    Output { folder: String::new(), formats, partition_by, roll: rolled }
+    Output { folder: String::new(), formats, partition_by, partition_zone, roll: rolled }
 }
 
 /// The folder of an output, which no other output has.
@@ -269,77 +265,6 @@ fn fault_rules(section: &mut Section<'_>, defaults: FaultRules) -> FaultRules {
         policy: section.or("policy", defaults.policy, policy),
         breaker: section.or("breaker", defaults.breaker, value::share),
     }
-}
-
-fn window(aggregate: &mut Section<'_>) -> Window {
-    const EXAMPLES: &str = "{ tumbling = \"30s\" }, { sliding = \"60s\", every = \"10s\" } or { session = \"30s\" }";
-    let broken = Window::Session { gap_us: 1 };
-    if !aggregate.has("window") {
-        aggregate.note("window", format!("missing; write window = {EXAMPLES}"));
-        return broken;
-    }
-    let mut section = aggregate.section("window");
-    if !section.is_present() {
-        return broken;
-    }
-    let kinds = (section.has("tumbling"), section.has("sliding"), section.has("session"));
-    let window = match kinds {
-        (true, false, false) => {
-            let size_us = us(section.or("tumbling", Duration::from_micros(1), value::positive));
-            Window::Tumbling { size_us, offset_us: offset(&mut section, size_us, "size") }
-        }
-        (false, true, false) => sliding(&mut section),
-        (false, false, true) => {
-            Window::Session { gap_us: us(section.or("session", Duration::from_micros(1), value::positive)) }
-        }
-        _ => {
-            section.has("every");
-            section.has("offset");
-            // A kind that is only misspelt is one mistake, not two.
-            if section.finish() == 0 {
-                aggregate.note("window", format!("a window is of one kind; write {EXAMPLES}"));
-            }
-            return broken;
-        }
-    };
-    section.finish();
-    window
-}
-
-fn sliding(section: &mut Section<'_>) -> Window {
-    let size = section.optional("sliding", value::positive);
-    let slide = section.required("every", "every = \"10s\": the time between two windows' starts", |node| {
-        value::positive(node).map(Some)
-    });
-    let (size_us, slide_us) = (size.map_or(1, us), slide.map_or(1, us));
-    if let (Some(size), Some(slide)) = (size, slide) {
-        let (size, slide) = (format_duration(size), format_duration(slide));
-        if slide_us > size_us {
-            section.note("every", format!("{slide} is longer than the window of {size}; write a part of it"));
-        } else if size_us % slide_us != 0 {
-            section.note("every", format!("{slide} does not divide the window of {size}; write one that does"));
-        } else if size_us / slide_us > MAX_WINDOWS_PER_ROW {
-            section.note(
-                "every",
-                format!("{slide} puts each row into {} windows of {size}; write a longer one", size_us / slide_us),
-            );
-        }
-    }
-    let limit = if size.is_some() && slide.is_some() { slide_us } else { i64::MAX };
-    Window::Sliding { size_us, slide_us, offset_us: offset(section, limit, "every") }
-}
-
-/// The shift of windows from the Unix epoch, below `limit_us`.
-fn offset(section: &mut Section<'_>, limit_us: i64, limit: &str) -> i64 {
-    let offset = section.or("offset", Duration::ZERO, value::duration);
-    if us(offset) >= limit_us && limit_us > 1 {
-        let most = format_duration(Duration::from_micros(limit_us as u64));
-        section.note(
-            "offset",
-            format!("{} is out of range; write less than the window's {limit}, {most}", format_duration(offset)),
-        );
-    }
-    us(offset)
 }
 
 fn limits(root: &mut Section<'_>) -> Limits {

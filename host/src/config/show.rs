@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, fmt};
 
 use toml::{Table, Value};
 use wasmill_pipeline::fault::{FaultPolicy, FaultRules};
-use wasmill_pipeline::spec::Window;
 
+use super::duration::format_us;
+use super::window;
 use super::{Config, Format, Generator, OnDataLoss, Output, PartitionBy, Plugin, Source, format_duration, format_size};
 
 /// What stands for a secret.
@@ -105,7 +106,7 @@ fn table<const N: usize>(entries: [(&str, Value); N]) -> Table {
 }
 
 fn micros(us: i64) -> Value {
-    format_duration(std::time::Duration::from_micros(us.unsigned_abs())).into()
+    format_us(us).into()
 }
 
 fn source(source: &Source) -> Table {
@@ -159,20 +160,11 @@ fn from_json(key: &str, json: &serde_json::Value) -> Value {
 
 fn aggregate(aggregate: &super::Aggregate) -> Value {
     let spec = &aggregate.spec;
-    let window = match spec.window {
-        Window::Tumbling { size_us, offset_us } => {
-            table([("tumbling", micros(size_us)), ("offset", micros(offset_us))])
-        }
-        Window::Sliding { size_us, slide_us, offset_us } => {
-            table([("sliding", micros(size_us)), ("every", micros(slide_us)), ("offset", micros(offset_us))])
-        }
-        Window::Session { gap_us } => table([("session", micros(gap_us))]),
-    };
     let mut shown = table([
         ("name", spec.name.clone().into()),
         ("keys", Value::Array(spec.keys.iter().map(|key| key.clone().into()).collect())),
         ("allowed_lateness", micros(spec.allowed_lateness_us)),
-        ("window", window.into()),
+        ("window", window::show(&spec.window).into()),
         ("output", output(&aggregate.output).into()),
         ("faults", fault_rules(&aggregate.faults).into()),
     ]);
@@ -189,12 +181,14 @@ fn output(output: &Output) -> Table {
         PartitionBy::None => "none",
         PartitionBy::Date => "dt",
     };
-    table([
+    let mut shown = table([
         ("folder", output.folder.clone().into()),
         ("formats", Value::Array(output.formats.iter().map(format).collect())),
         ("partition_by", partition_by.into()),
         ("roll", roll(&output.roll)),
-    ])
+    ]);
+    shown.extend(output.partition_zone.map(|zone| ("partition_zone".into(), zone.name().into())));
+    shown
 }
 
 fn fault_rules(rules: &FaultRules) -> Table {

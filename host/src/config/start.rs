@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, fmt};
 
 use chrono::DateTime;
 
+use super::instant::parse_instant;
+
 /// What to write instead, for messages.
 pub(super) const EXAMPLES: &str = "\"earliest\", \"latest\", \"timestamp:2026-01-01T00:00:00Z\" or offsets by partition: { \"0\" = 123, \"1\" = 456 }";
 
@@ -55,9 +57,7 @@ pub(super) fn parse_start(text: &str, topic: &str) -> Result<Start, String> {
         return Ok(Start::Latest);
     }
     if let Some(time) = trimmed.strip_prefix("timestamp:") {
-        return timestamp(time.trim()).map(Start::Timestamp).ok_or_else(|| {
-            format!("{time:?} is not a time; write timestamp:2026-01-01T00:00:00Z or timestamp:<ms since 1970>")
-        });
+        return parse_instant(time).map(Start::Timestamp);
     }
     if trimmed.starts_with('{') {
         let json = serde_json::from_str(trimmed).map_err(|_| format!("{text:?} is not JSON; write {{\"0\": 123}}"))?;
@@ -93,14 +93,6 @@ pub(super) fn offsets(json: &serde_json::Value, topic: &str) -> Result<BTreeMap<
     object.iter().map(entry).collect()
 }
 
-/// µs since the Unix epoch of an RFC 3339 time, or of ms since the epoch.
-fn timestamp(text: &str) -> Option<i64> {
-    if text.bytes().all(|b| b.is_ascii_digit()) {
-        return text.parse::<i64>().ok()?.checked_mul(1000);
-    }
-    DateTime::parse_from_rfc3339(text).ok().map(|time| time.timestamp_micros())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,7 +107,9 @@ mod tests {
         assert_eq!(parse(" Latest"), Ok(Start::Latest));
         assert_eq!(parse("timestamp:1970-01-01T00:00:01.5Z"), Ok(Start::Timestamp(1_500_000)));
         assert_eq!(parse("timestamp:1970-01-01T01:00:00+01:00"), Ok(Start::Timestamp(0)));
-        assert_eq!(parse("timestamp:1500"), Ok(Start::Timestamp(1_500_000)));
+        assert_eq!(parse("timestamp:1773144030"), Ok(Start::Timestamp(1_773_144_030_000_000)));
+        assert_eq!(parse("timestamp:1773144030000"), parse("timestamp:1773144030"));
+        assert_eq!(parse("timestamp: 2026-01-31 12:00+0100"), Ok(Start::Timestamp(1_769_857_200_000_000)));
         assert_eq!(parse("{\"0\": 5, \"1\": 0}"), Ok(Start::Offsets([(0, 5), (1, 0)].into())));
     }
 
@@ -130,7 +124,7 @@ mod tests {
     fn what_is_not_a_start_says_what_would_be() {
         assert_eq!(parse("newest").unwrap_err(), format!("\"newest\" is not a start; write {EXAMPLES}"));
         assert!(parse("timestamp:yesterday").unwrap_err().starts_with("\"yesterday\" is not a time"));
-        assert!(parse("timestamp:99999999999999999999").unwrap_err().contains("is not a time"));
+        assert!(parse("timestamp:1500").unwrap_err().contains("may be seconds or milliseconds"));
         assert!(parse("{0: 1}").unwrap_err().contains("is not JSON"));
         assert_eq!(parse("{}").unwrap_err(), "there is no offset; write {\"0\": 123}");
         assert!(parse("{\"0\": -2}").unwrap_err().starts_with("-2 is not an offset of partition 0"));

@@ -47,7 +47,7 @@ fn wrong(from: &str, to: &str) -> String {
     load(&SMALL.replacen(from, to, 1)).unwrap_err().to_string()
 }
 
-fn window(window: &str) -> Result<wasmill_pipeline::spec::Window, String> {
+pub(super) fn window(window: &str) -> Result<wasmill_pipeline::spec::Window, String> {
     let config = load(&SMALL.replace(r#"{ tumbling = "30s" }"#, window)).map_err(|wrong| wrong.to_string())?;
     Ok(config.aggregates[0].spec.window)
 }
@@ -175,47 +175,6 @@ fn a_checkpoint_in_an_outputs_folder_is_a_mistake() {
         wrong,
         "--set: checkpoint.path: \"data/output/pages/x\" is an output's folder; write a folder of its own"
     );
-}
-
-#[test]
-fn windows_are_read() {
-    use wasmill_pipeline::spec::Window::{Session, Sliding, Tumbling};
-    assert_eq!(
-        window("{ tumbling = \"30s\", offset = \"5s\" }"),
-        Ok(Tumbling { size_us: 30_000_000, offset_us: 5_000_000 })
-    );
-    assert_eq!(window("{ session = \"1 minute\" }"), Ok(Session { gap_us: 60_000_000 }));
-    let sliding = Sliding { size_us: 60_000_000, slide_us: 10_000_000, offset_us: 0 };
-    assert_eq!(window("{ sliding = \"60s\", every = \"10s\" }"), Ok(sliding));
-}
-
-#[test]
-fn windows_that_cannot_be_say_why() {
-    let at = |text: &str, says: &str| {
-        let wrong = window(text).unwrap_err();
-        assert_eq!(wrong.lines().count(), 1, "{wrong}");
-        assert_eq!(wrong.strip_prefix("p.toml:11: aggregate.window").unwrap(), says);
-    };
-    at("{ tumbling = \"30x\" }", ".tumbling: \"30x\" is not a duration; write 500ms, 30s, 2m, 1h or \"30 seconds\"");
-    at("{ tumbling = \"0s\" }", ".tumbling: \"0s\" is no time at all; write 500ms, 30s, 2m, 1h or \"30 seconds\"");
-    at("{ tumbling = \"-1s\" }", ".tumbling: \"-1s\" is negative; write 500ms, 30s, 2m, 1h or \"30 seconds\"");
-    at("{ tumbling = 30 }", ".tumbling: 30 has no unit; write 500ms, 30s, 2m, 1h or \"30 seconds\"");
-    at(
-        "{ tumbling = \"30s\", offset = \"30s\" }",
-        ".offset: 30s is out of range; write less than the window's size, 30s",
-    );
-    at("{ sliding = \"60s\", every = \"7s\" }", ".every: 7s does not divide the window of 1m; write one that does");
-    at("{ sliding = \"60s\", every = \"2m\" }", ".every: 2m is longer than the window of 1m; write a part of it");
-    at(
-        "{ sliding = \"1d\", every = \"1ms\" }",
-        ".every: 1ms puts each row into 86400000 windows of 1d; write a longer one",
-    );
-    at("{ sliding = \"60s\" }", ".every: missing; write every = \"10s\": the time between two windows' starts");
-    at("{ session = \"30s\", offset = \"1s\" }", ".offset: unknown key; there are tumbling, sliding, session");
-    let kinds = "{ tumbling = \"30s\" }, { sliding = \"60s\", every = \"10s\" } or { session = \"30s\" }";
-    at("{ tumbling = \"30s\", session = \"30s\" }", &format!(": a window is of one kind; write {kinds}"));
-    at("{}", &format!(": a window is of one kind; write {kinds}"));
-    at("\"30s\"", ": this is a section; write [aggregate.window]");
 }
 
 #[test]

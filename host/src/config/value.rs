@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::{
-    duration::{self, parse_duration},
+    duration::{self, parse_duration, us},
     size::{self, parse_size},
     tree::{Node, Value},
 };
@@ -217,6 +217,19 @@ pub(super) fn positive(node: &Node) -> Read<Duration> {
     match duration(node)? {
         Duration::ZERO => Err(format!("{} is no time at all; write {}", shown(node), duration::EXAMPLES)),
         duration => Ok(duration),
+    }
+}
+
+/// A duration in either direction, µs: `-8h`.
+pub(super) fn signed_us(node: &Node) -> Read<i64> {
+    let Value::Text(text) = &node.value else { return duration(node).map(us) };
+    let text = text.trim();
+    match text.strip_prefix(['-', '+']) {
+        // Of two signs the second is none of a duration.
+        Some(rest) => {
+            parse_duration(rest).map(|duration| if text.starts_with('-') { -us(duration) } else { us(duration) })
+        }
+        None => parse_duration(text).map(us),
     }
 }
 

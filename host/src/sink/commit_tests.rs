@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::disk::RealDisk;
-use crate::sink::tests::{World, batch};
+use crate::sink::tests::{World, batch, by_date};
 use crate::sink::{Format, Writers};
 use std::fs;
 use wasmill_pipeline::error::Class;
@@ -179,7 +179,7 @@ proptest::proptest! {
     ) {
         let mut world = World::new(BOTH);
         world.spec.roll.max_rows = max_rows;
-        world.spec.partition_by = by_day.then(|| "event_ts".to_owned());
+        world.spec.partition_by = by_day.then(|| by_date("event_ts"));
         let (mut writers, mut last, mut written, mut kept) = (world.writers(), SinkCut::default(), 0, 0);
         for (rows, checkpoint) in history {
             writers.write(0, &batch(written..written + rows), world.now).unwrap();

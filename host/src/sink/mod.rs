@@ -43,6 +43,7 @@ use arrow_schema::SchemaRef;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
+use wasmill_pipeline::window::Zone;
 
 /// One output: rows of one schema, in a folder of their own.
 #[derive(Clone, Debug)]
@@ -56,12 +57,21 @@ pub struct OutputSpec {
     pub schema: SchemaRef,
     /// What it is written in; each at most once, at least one.
     pub formats: Vec<Format>,
-    /// The time column whose UTC date makes folders `dt=YYYY-MM-DD`.
-    pub partition_by: Option<String>,
+    /// What makes folders `dt=YYYY-MM-DD`.
+    pub partition_by: Option<ByDate>,
     /// When a file is finished and the next begun.
     pub roll: Roll,
     /// The digests of the plugins that make its rows, by their names in the pipeline file.
     pub plugins: BTreeMap<String, String>,
+}
+
+/// What makes folders `dt=YYYY-MM-DD`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ByDate {
+    /// The time column.
+    pub column: String,
+    /// The zone whose date it is.
+    pub zone: Zone,
 }
 
 /// When a file is finished and the next begun; whichever is reached first.

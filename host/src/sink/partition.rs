@@ -1,4 +1,4 @@
-//! Which UTC day each row belongs to, and a batch's rows day by day.
+//! Which day of a zone each row belongs to, and a batch's rows day by day.
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampMicrosecondType;
@@ -6,9 +6,8 @@ use arrow_array::{Array, RecordBatch, UInt32Array};
 use arrow_schema::ArrowError;
 use arrow_select::take::take_record_batch;
 use chrono::{NaiveDate, TimeDelta};
+use wasmill_pipeline::window::{Calendar, Finder, Grid, Zone};
 
-/// µs in a day of UTC.
-const DAY_US: i64 = 86_400_000_000;
 /// Days from the Unix epoch to 0000-01-01 and to 9999-12-31: outside a date has not four digits of year.
 const FIRST_DAY: i64 = -719_528;
 const LAST_DAY: i64 = 2_932_896;
@@ -25,8 +24,8 @@ pub(super) enum Partition {
 }
 
 impl Partition {
-    fn of(time_us: i64) -> Self {
-        match time_us.div_euclid(DAY_US) {
+    fn of(day: i64) -> Self {
+        match day {
             day @ FIRST_DAY..=LAST_DAY => Self::Day(day as i32),
             _ => Self::Undated,
         }
@@ -42,14 +41,28 @@ impl Partition {
     }
 }
 
-/// The rows of `batch` by the UTC day of its column `column` (`Timestamp(µs)`), days ascending, the order of rows kept.
-pub(super) fn by_day(batch: &RecordBatch, column: usize) -> Result<Vec<(Partition, RecordBatch)>, ArrowError> {
+/// The rows of `batch` by the day, in `zone`, of its column `column` (`Timestamp(µs)`), days ascending, the order of rows
+/// kept. A day is the window of a day: where a clock is set back over midnight, a minute may belong to the day after.
+pub(super) fn by_day(
+    batch: &RecordBatch,
+    column: usize,
+    zone: Zone,
+) -> Result<Vec<(Partition, RecordBatch)>, ArrowError> {
     let times = batch.column(column).as_primitive::<TimestampMicrosecondType>();
-    if let Some(day) = single_day(times.values(), times.null_count()) {
-        return Ok(vec![(day, batch.clone())]);
+    let calendar = Calendar::days(zone);
+    let grid = Grid::Calendar(calendar);
+    let mut finder = Finder::new(&grid, 0);
+    let mut of = |time: i64| Partition::of(calendar.date_at(finder.window(time).start));
+    // The usual case is found in one pass over the times: all rows have the same day.
+    let values = times.values().iter().copied();
+    if times.null_count() == 0
+        && let (Some(low), Some(high)) = (values.clone().min(), values.max())
+        && of(low) == of(high)
+    {
+        return Ok(vec![(of(low), batch.clone())]);
     }
-    let day = |row: usize| if times.is_null(row) { Partition::Undated } else { Partition::of(times.value(row)) };
-    let mut rows: Vec<(Partition, u32)> = (0..times.len()).map(|row| (day(row), row as u32)).collect();
+    let day = |row: usize| if times.is_null(row) { Partition::Undated } else { of(times.value(row)) };
+    let mut rows: Vec<(Partition, u32)> = (0..times.len()).map(day).zip(0..).collect();
     rows.sort_unstable();
     rows.chunk_by(|a, b| a.0 == b.0)
         .map(|same| {
@@ -59,22 +72,12 @@ pub(super) fn by_day(batch: &RecordBatch, column: usize) -> Result<Vec<(Partitio
         .collect()
 }
 
-/// The day, when all rows have the same: the usual case, found in one pass over the times.
-fn single_day(times: &[i64], nulls: usize) -> Option<Partition> {
-    let (mut low, mut high) = (i64::MAX, i64::MIN);
-    for &time in times {
-        low = low.min(time);
-        high = high.max(time);
-    }
-    let day = Partition::of(low);
-    (nulls == 0 && !times.is_empty() && day == Partition::of(high)).then_some(day)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use arrow_array::{ArrayRef, TimestampMicrosecondArray};
     use std::sync::Arc;
+    use wasmill_pipeline::window::DAY_US;
 
     fn batch(times: Vec<Option<i64>>) -> RecordBatch {
         let times: ArrayRef = Arc::new(TimestampMicrosecondArray::from(times));
@@ -82,7 +85,11 @@ mod tests {
     }
 
     fn folders(times: Vec<Option<i64>>) -> Vec<(String, usize)> {
-        let days = by_day(&batch(times), 0).unwrap();
+        folders_in(Zone::UTC, times)
+    }
+
+    fn folders_in(zone: Zone, times: Vec<Option<i64>>) -> Vec<(String, usize)> {
+        let days = by_day(&batch(times), 0, zone).unwrap();
         days.into_iter().map(|(day, rows)| (day.folder(), rows.num_rows())).collect()
     }
 
@@ -95,9 +102,24 @@ mod tests {
     }
 
     #[test]
+    fn a_day_of_a_zone_begins_at_its_midnight() {
+        let at = |text: &str| Some(chrono::DateTime::parse_from_rfc3339(text).unwrap().timestamp_micros());
+        let times = ["2026-03-28T22:59:59Z", "2026-03-28T23:00:00Z", "2026-03-29T21:59:59Z", "2026-03-29T22:00:00Z"];
+        assert_eq!(
+            folders_in(Zone::named("Europe/Berlin").unwrap(), times.map(at).into()),
+            [("dt=2026-03-28/".into(), 1), ("dt=2026-03-29/".into(), 2), ("dt=2026-03-30/".into(), 1)]
+        );
+        let apia = ["2011-12-30T09:59:59Z", "2011-12-30T10:00:00Z"];
+        assert_eq!(
+            folders_in(Zone::named("Pacific/Apia").unwrap(), apia.map(at).into()),
+            [("dt=2011-12-29/".into(), 1), ("dt=2011-12-31/".into(), 1)]
+        );
+    }
+
+    #[test]
     fn a_batch_of_one_day_is_not_copied() {
         let batch = batch(vec![Some(1), Some(2)]);
-        let days = by_day(&batch, 0).unwrap();
+        let days = by_day(&batch, 0, Zone::UTC).unwrap();
         assert!(Arc::ptr_eq(batch.column(0), days[0].1.column(0)));
     }
 

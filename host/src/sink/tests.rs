@@ -29,6 +29,11 @@ pub(super) struct World {
     pub(super) spec: OutputSpec,
 }
 
+/// Folders by the date of a column in UTC.
+pub(super) fn by_date(column: &str) -> ByDate {
+    ByDate { column: column.to_owned(), zone: Zone::UTC }
+}
+
 impl World {
     pub(super) fn new(formats: &[Format]) -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -302,7 +307,7 @@ fn the_footer_of_an_open_file_is_the_one_that_finishing_writes() {
 #[test]
 fn rows_go_to_the_folder_of_their_day() {
     let mut world = World::new(&[Format::Parquet]);
-    world.spec.partition_by = Some("event_ts".into());
+    world.spec.partition_by = Some(by_date("event_ts"));
     let mut writers = world.writers();
     writers.write(0, &batch(20..30), world.now).unwrap();
     writers.write(0, &batch(0..10), world.now).unwrap();
@@ -316,7 +321,7 @@ fn rows_go_to_the_folder_of_their_day() {
 #[test]
 fn hundreds_of_days_do_not_keep_hundreds_of_files_open() {
     let mut world = World::new(&[Format::Parquet]);
-    world.spec.partition_by = Some("event_ts".into());
+    world.spec.partition_by = Some(by_date("event_ts"));
     let mut writers = world.writers();
     writers.write(0, &batch(0..24 * 100), world.now).unwrap();
     assert_eq!(writers.open_files(), 32);
@@ -405,7 +410,7 @@ fn outputs_that_cannot_be_are_refused() {
         |spec| spec.formats.clear(),
         |spec| spec.formats = vec![Format::Csv, Format::Csv],
         |spec| spec.roll.max_rows = 0,
-        |spec| spec.partition_by = Some("page".into()),
+        |spec| spec.partition_by = Some(by_date("page")),
         |spec| spec.schema = Arc::new(Schema::new(vec![Field::new("x", DataType::Date32, true)])),
     ];
     for (number, spoil) in spoil.into_iter().enumerate() {

@@ -6,7 +6,7 @@ use super::origin::Origin;
 use super::parquet_file::{self, ParquetFile};
 use super::partition::{self, Partition};
 use super::staged::{Format, OpenFile, STAGING, SinkCut, StagedFile};
-use super::{FileNaming, OutputSpec};
+use super::{ByDate, FileNaming, OutputSpec};
 use crate::disk::Disk;
 use arrow_array::RecordBatch;
 use arrow_schema::{DataType, SchemaRef, TimeUnit};
@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Instant;
 use wasmill_pipeline::checkpoint::Boundary;
 use wasmill_pipeline::error::Class;
+use wasmill_pipeline::window::Zone;
 
 /// Dates that one output has open at a time; beyond, the one written to longest ago is finished. Each costs file
 /// handles and up to a row group of memory, and a stream in order touches two.
@@ -48,7 +49,8 @@ struct Output {
     index: usize,
     /// Below the root, with a `/` after it.
     folder: String,
-    partition_column: Option<usize>,
+    /// The time column, and the zone whose date makes folders.
+    partition_by: Option<(usize, Zone)>,
     parts: Vec<Part>,
 }
 
@@ -176,10 +178,10 @@ impl Writers {
         })?;
         let index = output.index;
         let batch = conform(batch, output.spec())?;
-        let Some(column) = output.partition_column else {
+        let Some((column, zone)) = output.partition_by else {
             return self.append_to(index, Partition::Whole, batch, now);
         };
-        let days = partition::by_day(&batch, column)
+        let days = partition::by_day(&batch, column, zone)
             .map_err(|error| Error::Rows { output: output.spec().name.clone(), problem: error.to_string() })?;
         days.into_iter().try_for_each(|(day, rows)| self.append_to(index, day, rows, now))
     }
@@ -262,15 +264,15 @@ impl Output {
                 return Err(refuse(format!("column `{}` has type {}", field.name(), field.data_type())));
             }
         }
-        let partition_column = match &spec.partition_by {
+        let partition_by = match &spec.partition_by {
             None => None,
-            Some(name) => match spec.schema.column_with_name(name) {
-                Some((column, field)) if is_time(field.data_type()) => Some(column),
+            Some(ByDate { column: name, zone }) => match spec.schema.column_with_name(name) {
+                Some((column, field)) if is_time(field.data_type()) => Some((column, *zone)),
                 Some(_) => return Err(refuse(format!("column `{name}` of `partition_by` is not a time"))),
                 None => return Err(refuse(format!("column `{name}` of `partition_by` is not among the columns"))),
             },
         };
-        Ok(Self { specs: Arc::clone(specs), index, folder, partition_column, parts: Vec::new() })
+        Ok(Self { specs: Arc::clone(specs), index, folder, partition_by, parts: Vec::new() })
     }
 
     fn spec(&self) -> &OutputSpec {

@@ -50,20 +50,15 @@ pub enum Error {
     },
     /// The checkpoint was made by a pipeline whose state does not fit this one.
     #[error(
-        "the checkpoint belongs to pipeline {found_pipeline:?} ({found}), this is pipeline {pipeline:?} ({expected}); \
-         use another checkpoint path or RUN_ID, path={}", .path.display()
+        "the checkpoint holds the state of another pipeline: {}; change it back to go on from there, or set RUN_ID for a \
+         checkpoint of its own, which begins at source.start; all but the topic, an aggregate's window, keys and \
+         allowed_lateness may be changed at any time; path={}", .changes.join("; "), .path.display()
     )]
     Foreign {
         /// The checkpoint folder.
         path: PathBuf,
-        /// The name of the pipeline that made it.
-        found_pipeline: String,
-        /// The fingerprint of the pipeline that made it.
-        found: String,
-        /// The name of this pipeline.
-        pipeline: String,
-        /// The fingerprint of this pipeline.
-        expected: String,
+        /// What differs, a sentence each.
+        changes: Vec<String>,
     },
     /// A component that was asked for is not kept, or it is not clear which is meant.
     #[error("no such plugin: {problem}, digest={digest}, path={}", .path.display())]

@@ -11,6 +11,7 @@ use super::error::Error;
 use super::lock;
 use super::manifest::{FORMAT, Manifest, SegmentRef};
 use super::merge::{self, Deletes, plan_merge};
+use super::owner;
 use super::segment;
 use crate::disk::{Disk, Lock, make_durable_folder};
 use crate::failpoint;
@@ -145,16 +146,16 @@ impl LocalStore {
     /// # Errors
     /// [`Error::Foreign`], when the fingerprints differ.
     pub fn check_owner(&self, manifest: &Manifest, pipeline: &str, fingerprint: &str) -> Result<(), Error> {
-        if manifest.fingerprint == fingerprint {
+        let sides = ["in the checkpoint", "in the file"];
+        let mut changes = owner::changes(&manifest.fingerprint, fingerprint, sides);
+        if changes.is_empty() {
             return Ok(());
         }
-        Err(Error::Foreign {
-            path: self.dir.clone(),
-            found_pipeline: manifest.pipeline.clone(),
-            found: manifest.fingerprint.clone(),
-            pipeline: pipeline.to_owned(),
-            expected: fingerprint.to_owned(),
-        })
+        if manifest.pipeline != pipeline {
+            let name = format!("pipeline.name: {:?} {}, {pipeline:?} {}", manifest.pipeline, sides[0], sides[1]);
+            changes.insert(0, name);
+        }
+        Err(Error::Foreign { path: self.dir.clone(), changes })
     }
 
     /// Writes what changed since the last checkpoint; it counts once a manifest names it.

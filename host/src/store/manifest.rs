@@ -246,7 +246,7 @@ pub(super) mod tests {
             checkpoint,
             generation,
             pipeline: "clickstream".into(),
-            fingerprint: "page_metrics(30s; page)".into(),
+            fingerprint: "window: 30s\nkeys: page".into(),
             topic: "clicks".into(),
             run: None,
             created_at_us: 1_700_000_000_000_000,

@@ -23,6 +23,7 @@ mod local;
 mod lock;
 mod manifest;
 mod merge;
+mod owner;
 mod plugins;
 mod segment;
 
@@ -30,4 +31,5 @@ pub use error::Error;
 pub use local::{LocalStore, latest_in};
 pub use manifest::{Beside, BesideRole, FORMAT, Manifest, PartitionState, Probation, SegmentRef, Swapped};
 pub use merge::plan_merge;
+pub use owner::{changes, fingerprint};
 pub use plugins::PluginStore;

@@ -39,11 +39,12 @@ pub(crate) fn judge(world: &World, disk: &SimDisk) -> Result<(), String> {
         let name = &aggregate.name;
         same(&format!("late rows of {name}"), &wanted.late[index], &found.late[index])?;
         if world.rules.timed
-            && let Window::Sliding { size_us, slide_us, .. } = aggregate.window
+            && let Window::Grid(grid) = aggregate.window
+            && grid.windows_per_event() > 1
         {
             let missed = late_windows(disk, name)?;
             let rows = wanted.raw.len() - wanted.late[index].len();
-            sliding(&wanted.rows[index], &found.rows[index], rows as i64 * (size_us / slide_us) - missed)?;
+            sliding(&wanted.rows[index], &found.rows[index], rows as i64 * grid.windows_per_event() - missed)?;
         } else if let fresh = fresh(world, index)
             && !fresh.is_empty()
         {
@@ -173,10 +174,7 @@ fn committed(world: &World) -> Result<(Expected, Vec<Vec<Tagged>>), String> {
         {
             found.late[index].extend(origins()?);
         } else if let Some(index) = aggregates.iter().position(|a| below.starts_with(&a.name)) {
-            let (start, end) = match aggregates[index].window {
-                Window::Session { .. } => ("session_start", "session_end"),
-                _ => ("window_start", "window_end"),
-            };
+            let [start, end] = aggregates[index].window.columns();
             let rows = table(&path, &bytes, &[start, end, "user", "events", "total"])?;
             let named = checkpoints.values().filter(|files| files.name(&path)).filter_map(|files| files.setup.as_ref());
             let named: Vec<_> = named.collect();

@@ -38,6 +38,7 @@ const ENOUGH: u64 = 10_000;
 fn can_show(bug: Option<Mutation>, rules: &Rules) -> bool {
     match bug {
         Some(Mutation::TakeOverForgotten | Mutation::PublishOverExisting) => !rules.locks,
+        Some(Mutation::DayOf24Hours) => rules.calendar,
         Some(
             Mutation::PinTooEarly
             | Mutation::FarewellForgotten

@@ -198,7 +198,7 @@ impl<'w> Process<'w> {
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
         let (root, world) = (Path::new(OUTPUT), self.world);
         let store = LocalStore::open(disk.clone(), Path::new(CHECKPOINTS), &mut |_| ControlFlow::Break(()))?;
-        let first = world.identity(&Setup::first());
+        let first = world.identity(&Setup::first(&world.spec));
         let mut manifest = take_over(&store, &first.pipeline, &first.fingerprint, self.taken_over == 0)?;
         self.taken_over += 1;
         if let Some(newest) = manifest.as_ref().filter(|manifest| manifest.probation.is_some())
@@ -213,7 +213,7 @@ impl<'w> Process<'w> {
         }
         self.on_probation = manifest.as_ref().is_some_and(|manifest| manifest.probation.is_some());
         let named = manifest.as_ref().map(|manifest| versions::setup(&world.spec, &manifest.plugins, &manifest.beside));
-        let setup = named.unwrap_or_else(Setup::first);
+        let setup = named.unwrap_or_else(|| Setup::first(&world.spec));
         let recovered = recover_files(disk.as_ref(), root, RUN, &store, manifest.as_ref())?;
         let mut beginning = Beginning::of(manifest, recovered.held);
         for (partition, &there) in (0..).zip(&world.now().there) {

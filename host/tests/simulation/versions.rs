@@ -49,7 +49,7 @@ pub(crate) fn beside(setup: &Setup, spec: &PipelineSpec) -> Vec<Beside> {
 
 /// The versions that a checkpoint names.
 pub(crate) fn setup(spec: &PipelineSpec, plugins: &BTreeMap<String, String>, beside: &[Beside]) -> Setup {
-    let mut setup = Setup::first();
+    let mut setup = Setup::first(spec);
     for (entry, aggregate) in setup.entries.iter_mut().zip(&spec.aggregates) {
         entry.version = version(&plugins[&aggregate.name]);
     }

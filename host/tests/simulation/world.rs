@@ -13,7 +13,7 @@ use wasmill::checkpointer::Identity;
 use wasmill::sink::{Format, LEDGER, OutputSpec, Roll, dead_letter_schema};
 use wasmill::store::Manifest;
 use wasmill_pipeline::spec::PipelineSpec;
-use wasmill_pipeline::testing::{TestRecord, spec_of_all_windows};
+use wasmill_pipeline::testing::{TestRecord, on_the_calendar, spec_of_all_windows, spec_on_the_calendar};
 
 /// Where outputs go.
 pub(crate) const OUTPUT: &str = "/data/output";
@@ -59,6 +59,8 @@ pub(crate) struct Rules {
     pub(crate) changing: usize,
     /// Whether versions may begin without state.
     pub(crate) fresh: bool,
+    /// Windows are days of a time zone, and its clock changes.
+    pub(crate) calendar: bool,
 }
 
 /// How far the world has come.
@@ -235,17 +237,22 @@ impl World {
             taken: random.percent(25),
             changing: 0,
             fresh: false,
+            calendar: false,
         };
         let kind = Kind { links: random.percent(85) || processes > 1, locks: processes == 1 || random.percent(50) };
         rules.locks = kind.locks;
-        let topic = topic(&mut random);
-        let spec = spec_of_all_windows();
+        let mut topic = topic(&mut random);
+        rules.calendar = random.percent(25);
+        let spec = if rules.calendar { spec_on_the_calendar() } else { spec_of_all_windows() };
+        if rules.calendar {
+            topic.iter_mut().flatten().for_each(put_on_the_calendar);
+        }
         let roll = Roll {
             max_rows: [3, 20, 1_000][random.below(3)],
             max_bytes: [600, 1 << 30][random.below(2)],
             max_age: Duration::from_millis([1, 50, 10_000][random.below(3)]),
         };
-        let outputs = outputs(roll, &mut random);
+        let outputs = outputs(&spec, roll, &mut random);
         rules.changing = [0, 4, 12][random.below(3)];
         rules.fresh = !timed && random.percent(30);
         let log = Arc::new(Log { told, spec: spec.clone(), seen: Mutex::default() });
@@ -328,9 +335,17 @@ fn topic(random: &mut Random) -> Topic {
     (0..partitions).map(|_| partition()).collect()
 }
 
+/// Gives a record and its broker the times of the calendar that stand for theirs.
+fn put_on_the_calendar((record, broker_time): &mut (TestRecord, i64)) {
+    *broker_time = on_the_calendar(*broker_time);
+    if let TestRecord::Event { time: Some(time), .. } = record {
+        *time = on_the_calendar(*time);
+    }
+}
+
 /// As an assembly lays them out: the events, the dead letters, then each aggregate's rows and late rows.
-fn outputs(roll: Roll, random: &mut Random) -> Arc<[OutputSpec]> {
-    let plan = Setup::first().plan(1);
+fn outputs(spec: &PipelineSpec, roll: Roll, random: &mut Random) -> Arc<[OutputSpec]> {
+    let plan = Setup::first(spec).plan(1);
     let mut output = |name: String, schema: &arrow_schema::SchemaRef| OutputSpec {
         folder: Path::new(OUTPUT).join(&name),
         name,

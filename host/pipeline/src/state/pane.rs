@@ -30,13 +30,13 @@ use crate::mutation::{self, Mutation};
 use crate::plugin::NOBODY;
 use crate::time::lateness::window_is_over;
 use crate::version::Starts;
-use crate::window::Grid;
+use crate::window::Even;
 use hashbrown::HashTable;
 
 /// The open windows of one shard, by their panes.
 #[derive(Clone, Debug)]
 pub(crate) struct Panes {
-    grid: Grid,
+    grid: Even,
     allowed_lateness: i64,
     /// The windows that it answers for.
     starts: Starts,
@@ -82,7 +82,7 @@ impl Part {
     const INSTANTS: i64 = 3;
 
     /// The instant under which a checkpoint has it.
-    fn id(self, grid: &Grid) -> i64 {
+    fn id(self, grid: &Even) -> i64 {
         match self {
             Self::Single(start) => start,
             Self::Pane(start) => start + 1,
@@ -91,7 +91,7 @@ impl Part {
     }
 
     /// What a checkpoint has under this instant.
-    fn of(id: i64, grid: &Grid) -> Option<Self> {
+    fn of(id: i64, grid: &Even) -> Option<Self> {
         match id.wrapping_sub(grid.offset).rem_euclid(grid.step) {
             0 => Some(Self::Single(id)),
             1 => Some(Self::Pane(id - 1)),
@@ -106,11 +106,11 @@ impl Panes {
     const MAX_SIZE: i64 = i64::MAX / 8;
 
     /// Whether windows on this grid are to share panes: there must be several, and instants between their starts.
-    pub(crate) fn suit(grid: &Grid) -> bool {
+    pub(crate) fn suit(grid: &Even) -> bool {
         grid.windows_per_event() > 1 && grid.step >= Part::INSTANTS && grid.size <= Self::MAX_SIZE
     }
 
-    pub(crate) fn new(grid: Grid, allowed_lateness: i64, starts: Starts) -> Self {
+    pub(crate) fn new(grid: Even, allowed_lateness: i64, starts: Starts) -> Self {
         Self {
             grid,
             allowed_lateness,

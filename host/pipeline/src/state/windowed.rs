@@ -8,7 +8,7 @@ use crate::key::Keys;
 use crate::plugin::NOBODY;
 use crate::time::lateness::window_is_over;
 use crate::version::Starts;
-use crate::window::Grid;
+use crate::window::{Finder, Grid, Span};
 
 /// The open windows of one shard.
 #[derive(Clone, Debug)]
@@ -50,10 +50,10 @@ impl Windowed {
     ) {
         self.memo.clear();
         self.memo.resize(keys.len(), (0, NOBODY));
-        let back = round * self.grid.step;
+        let mut finder = Finder::new(&self.grid, round);
         for row in rows {
-            let start = self.grid.newest_start(times.events[row]) - back;
-            let over = window_is_over(self.grid.end(start), self.allowed_lateness, times.watermarks[row]);
+            let Span { start, end } = finder.window(times.events[row]);
+            let over = window_is_over(end, self.allowed_lateness, times.watermarks[row]);
             if over || !self.starts.contain(start) {
                 slots.push(NOBODY);
                 continue;
@@ -73,9 +73,10 @@ impl Windowed {
         }
     }
 
-    /// Takes in a group that was opened from a checkpoint.
-    pub(crate) fn adopt(&mut self, groups: &Groups, slot: u32) {
-        self.windows.adopt(groups, groups.get(slot).start, slot);
+    /// Takes in a group that was opened from a checkpoint; `None` where no window starts with it.
+    pub(crate) fn adopt(&mut self, groups: &Groups, slot: u32) -> Option<()> {
+        let start = groups.get(slot).start;
+        (self.grid.step(start).start == start).then(|| self.windows.adopt(groups, start, slot))
     }
 
     /// The slots of all windows that are over at `watermark`, by window start and key. They are forgotten here and

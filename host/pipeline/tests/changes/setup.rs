@@ -7,8 +7,8 @@ use wasmill_pipeline::checkpoint::Cut;
 use wasmill_pipeline::plan::{Beside, Plan};
 use wasmill_pipeline::plugin::{Aggregate, Parser};
 use wasmill_pipeline::shadow::Tolerance;
-use wasmill_pipeline::spec::Window;
-use wasmill_pipeline::testing::{Call, TestParser, Version, spec_of_all_windows};
+use wasmill_pipeline::spec::PipelineSpec;
+use wasmill_pipeline::testing::{Call, TestParser, Version};
 use wasmill_pipeline::version::{ALL_KEYS, Role};
 
 /// One entry of the plan.
@@ -22,6 +22,8 @@ pub(crate) struct Entry {
 /// The versions at work.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
+    /// What is computed.
+    pub(crate) spec: PipelineSpec,
     pub(crate) entries: Vec<Entry>,
     /// Where a retiring version's windows end, by aggregate.
     pub(crate) pins: BTreeMap<usize, i64>,
@@ -69,13 +71,14 @@ pub(crate) enum Origin {
 
 impl Setup {
     /// The first versions of all aggregates.
-    pub(crate) fn first() -> Self {
+    pub(crate) fn first(spec: &PipelineSpec) -> Self {
         let entry = |of| Entry { of, role: Role::Current, version: Version::new(0, 1) };
-        Self { entries: (0..3).map(entry).collect(), pins: BTreeMap::new(), from: BTreeMap::new() }
+        let entries = (0..spec.aggregates.len()).map(entry).collect();
+        Self { spec: spec.clone(), entries, pins: BTreeMap::new(), from: BTreeMap::new() }
     }
 
     pub(crate) fn plan(&self, workers: usize) -> Arc<Plan> {
-        let (spec, parser) = (spec_of_all_windows(), TestParser::default());
+        let (spec, parser) = (&self.spec, TestParser::default());
         let descriptions: Vec<_> = self.entries[..3].iter().map(|entry| entry.version.description()).collect();
         let beside = self.entries[3..].iter().map(|entry| Beside {
             of: entry.of,
@@ -84,7 +87,7 @@ impl Setup {
             description: entry.version.description(),
         });
         let beside: Vec<_> = beside.collect();
-        let mut plan = Plan::with(&spec, "events", parser.description(), &descriptions, &beside, workers).unwrap();
+        let mut plan = Plan::with(spec, "events", parser.description(), &descriptions, &beside, workers).unwrap();
         for (&of, &before) in &self.pins {
             plan.pin(of, before);
         }
@@ -174,11 +177,8 @@ impl Setup {
     /// Aggregates whose retiring version has nothing left to do, by the cuts of all workers.
     pub(crate) fn done(&self, cuts: &[&Cut]) -> BTreeSet<usize> {
         let done = |&(&of, &before): &(&usize, &i64)| {
-            let spec = &spec_of_all_windows().aggregates[of];
-            let (Window::Tumbling { size_us: span, .. }
-            | Window::Sliding { size_us: span, .. }
-            | Window::Session { gap_us: span }) = spec.window;
-            let over = before.saturating_add(span).saturating_add(spec.allowed_lateness_us);
+            let spec = &self.spec.aggregates[of];
+            let over = spec.window.last_end(before).saturating_add(spec.allowed_lateness_us);
             cuts.iter().all(|cut| cut.closed_up_to_us > over && cut.retiring_groups.get(&of) == Some(&0))
         };
         self.pins.iter().filter(done).map(|(&of, _)| of).collect()

@@ -12,7 +12,7 @@ use wasmill_pipeline::pipeline::Pipeline;
 use wasmill_pipeline::plugin::{Aggregate, Parser};
 use wasmill_pipeline::shadow::Comparison;
 use wasmill_pipeline::state::delta::{GroupEntry, GroupId, StateDelta};
-use wasmill_pipeline::testing::{Expected, Row, Tagged, TestParser, untagged};
+use wasmill_pipeline::testing::{Expected, Row, Tagged, TestParser, spec_of_all_windows, untagged};
 use wasmill_pipeline::time::watermark::Watermarks;
 use wasmill_pipeline::worker::{Effect, Worker};
 
@@ -53,7 +53,7 @@ pub(crate) struct Stored {
 impl Stored {
     pub(crate) fn new() -> Self {
         Self {
-            setup: Setup::first(),
+            setup: Setup::first(&spec_of_all_windows()),
             partitions: BTreeMap::new(),
             floor: None,
             states: BTreeMap::new(),

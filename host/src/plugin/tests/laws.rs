@@ -55,7 +55,7 @@ fn samples(description: &AggregateDescription, key: &str) -> Vec<Sample> {
         time: TimeSpec { watermark_delay_us: 0, idle_timeout_us: None, max_ahead_us: None },
         aggregates: vec![AggregateSpec {
             name: "tried".into(),
-            window: Window::Tumbling { size_us: 1_000_000, offset_us: 0 },
+            window: Window::tumbling(1_000_000, 0),
             keys: vec![key.into()],
             allowed_lateness_us: 0,
         }],

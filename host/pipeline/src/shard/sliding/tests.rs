@@ -13,7 +13,6 @@ use crate::spec::{AggregateSpec, PipelineSpec, TimeSpec, Window};
 use crate::state::delta::{GroupEntry, GroupId, StateDelta};
 use crate::state::windowed::Windowed;
 use crate::testing::{CountAndSum, POISON, TestParser, TestRecord, Touchy, raw_batch};
-use crate::window::Grid;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int64Type, TimestampMicrosecondType};
 use arrow_array::{ArrayRef, BinaryArray, Int64Array, StringArray};
@@ -177,7 +176,7 @@ fn shard(window: Window, allowed_lateness_us: i64, panes: bool) -> (Shard, Arc<M
     let plan = Plan::new(&spec, "events", TestParser::default().description(), &described, 1).unwrap();
     let mut shard = Shard::new(Arc::new(plan), 0, Box::new(plugin));
     let starts = shard.plan.aggregates[0].starts;
-    let grid = Grid::of(&window).unwrap();
+    let Window::Grid(grid) = window else { unreachable!("sliding windows are on a grid") };
     assert!(matches!(shard.books.open, Open::Sliding(_)), "sliding windows share panes");
     if !panes {
         let open = Open::Windowed(Windowed::new(grid, allowed_lateness_us, starts));
@@ -213,7 +212,7 @@ fn rows_of(closed: &Closed) -> Vec<Row> {
 }
 
 fn sliding(panes: i64, slide_us: i64, offset_us: i64) -> Window {
-    Window::Sliding { size_us: panes * slide_us, slide_us, offset_us }
+    Window::sliding(panes * slide_us, slide_us, offset_us)
 }
 
 /// One thing that happens.

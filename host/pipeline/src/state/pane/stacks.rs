@@ -21,7 +21,7 @@ use super::Part;
 use super::closing::Script;
 use crate::mutation::{self, Mutation};
 use crate::state::group::{Groups, NONE};
-use crate::window::Grid;
+use crate::window::Even;
 use std::collections::VecDeque;
 
 /// One key's panes and sums.
@@ -71,7 +71,7 @@ impl Stacks {
     }
 
     /// Sees to it that all sums are there from which the window that starts at `start` is made.
-    pub(super) fn sum_up(&mut self, groups: &mut Groups, grid: &Grid, start: i64, script: &mut Script) {
+    pub(super) fn sum_up(&mut self, groups: &mut Groups, grid: &Even, start: i64, script: &mut Script) {
         let boundary = boundary_after(grid, start, groups.get(self.mark).hash);
         if self.boundary != boundary {
             for slot in self.forget_sums() {
@@ -118,7 +118,7 @@ impl Stacks {
     }
 
     /// The sums that make the window that starts at `start`, one or two.
-    pub(super) fn pieces(&self, groups: &Groups, grid: &Grid, start: i64) -> [Option<Piece>; 2] {
+    pub(super) fn pieces(&self, groups: &Groups, grid: &Even, start: i64) -> [Option<Piece>; 2] {
         let older = (self.older > 0).then(|| {
             let last_use = self.leaves(groups, grid, start);
             Piece { slot: self.sums.front().copied().unwrap_or(self.panes[0]), last_use }
@@ -131,12 +131,12 @@ impl Stacks {
     }
 
     /// Whether its first pane is in no later window.
-    fn leaves(&self, groups: &Groups, grid: &Grid, start: i64) -> bool {
+    fn leaves(&self, groups: &Groups, grid: &Even, start: i64) -> bool {
         self.panes.front().is_some_and(|&pane| groups.get(pane).start <= Part::Pane(start).id(grid))
     }
 
     /// Lets go of the pane that is in no later window than this, and of its sum.
-    pub(super) fn leave(&mut self, groups: &Groups, grid: &Grid, start: i64, script: &mut Script) {
+    pub(super) fn leave(&mut self, groups: &Groups, grid: &Even, start: i64, script: &mut Script) {
         let early = start + i64::from(mutation::on(Mutation::PaneReleasedTooEarly)) * grid.step;
         if self.leaves(groups, grid, early)
             && let Some(pane) = self.panes.pop_front()
@@ -169,7 +169,7 @@ impl Stacks {
 }
 
 /// The first boundary after `start`, of those that a key with this hash has: one in each window.
-fn boundary_after(grid: &Grid, start: i64, hash: u64) -> i64 {
+fn boundary_after(grid: &Even, start: i64, hash: u64) -> i64 {
     let panes = grid.windows_per_event();
     // By the higher bits: the lowest say which share of keys a shadow gets.
     let phase = ((hash >> 32) % panes.unsigned_abs()) as i64;
@@ -188,7 +188,7 @@ mod tests {
         fn boundaries_are_a_window_apart_and_on_the_grid(
             number in -1_000i64..1_000, hash in any::<u64>(), panes in 2i64..8, step in 3i64..9, offset in 0i64..3,
         ) {
-            let grid = Grid { size: panes * step, step, offset };
+            let grid = Even { size: panes * step, step, offset };
             let start = number * step + offset;
             let boundary = boundary_after(&grid, start, hash);
             prop_assert!(start < boundary && boundary <= grid.end(start));
