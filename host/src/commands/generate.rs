@@ -122,7 +122,7 @@ fn for_producers(
 
 fn wait_for_topic(config: &GenerateConfig, bootstrap: &str, create: bool, stop: &AtomicBool) -> anyhow::Result<()> {
     let admin = Admin::new(&kafka_settings(&config.source, bootstrap)).map_err(|e| classed(e.class(), e.into()))?;
-    let mut tell = |what: &str| tracing::info!("waiting for kafka: {what}");
+    let mut tell = |what: &str| tracing::warn!("waiting for kafka: {what}");
     if create {
         loop {
             match admin.create_topic(config.generator.partitions, 1) {

@@ -2,11 +2,13 @@
 
 use super::context::Context;
 use super::settings::client_message;
+use super::words;
 use super::{Error, Result, Settings, Start};
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::metadata::MetadataTopic;
 use rdkafka::{Offset, TopicPartitionList};
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -25,8 +27,21 @@ const LOOK: Duration = Duration::from_secs(2);
 /// Pause between two looks for a topic: doubles from the first to the last.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
+/// The most events that are served before a complaint is read: each failed look leaves a few.
+const SERVE_MOST: usize = 16;
+
 /// How often a wait that goes on is told.
 const TELL_EVERY: Duration = Duration::from_secs(5);
+
+/// The partitions of a topic, each with the broker that leads it.
+struct Leaders(BTreeMap<i32, i32>);
+
+impl Leaders {
+    /// The partitions, in order.
+    fn partitions(&self) -> Vec<i32> {
+        self.0.keys().copied().collect()
+    }
+}
 
 /// Asks about one topic, and makes it. Calls block, up to ten seconds each.
 pub struct Admin {
@@ -43,13 +58,13 @@ impl Admin {
         let mut config = settings.consumer();
         // Without a group the consumer asks questions without joining anything.
         config.remove("group.id").remove("statistics.interval.ms");
-        let asking = BaseConsumer::from_config_and_context(&config, Context::new(&settings.topic))
+        let asking = BaseConsumer::from_config_and_context(&config, Context::new(settings))
             .map_err(|error| Error::Config(vec![client_message(&error)]))?;
         Ok(Self { settings: settings.clone(), asking })
     }
 
-    /// The topic's partitions in order, as soon as the topic is there and each of them has a leader. Waits as long as
-    /// it takes: `on_wait` is told why at once and then every few seconds.
+    /// The topic's partitions in order, as soon as the topic is there and each of them has a leader that can be reached
+    /// from here. Waits as long as it takes: `on_wait` is told why at once and then every few seconds.
     ///
     /// # Errors
     /// `Cancelled` within two seconds after `cancel` became true.
@@ -57,9 +72,9 @@ impl Admin {
         let mut told: Option<Instant> = None;
         let mut pause = BACKOFF.0;
         while !cancel.load(Ordering::Relaxed) {
-            let why = match self.look(LOOK) {
+            let why = match self.look(LOOK).and_then(|topic| self.reach(&topic).map(|()| topic.partitions())) {
                 Ok(partitions) => return Ok(partitions),
-                Err(Error::Refused(why) | Error::Unavailable { doing: why, .. }) => why,
+                Err(Error::Refused(why) | Error::Unavailable { why, .. }) => why,
                 Err(why) => why.to_string(),
             };
             if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
@@ -67,10 +82,6 @@ impl Admin {
                 on_wait(&why);
             }
             std::thread::sleep(pause);
-            // Serves librdkafka's logs and errors, so that the next complaint is the current one.
-            for _ in 0..16 {
-                let _ = self.asking.poll(Duration::ZERO);
-            }
             pause = (pause * 2).min(BACKOFF.1);
         }
         Err(Error::Cancelled)
@@ -81,7 +92,7 @@ impl Admin {
     /// # Errors
     /// `Unavailable` without an answer; `Refused` where there is no such topic, or a partition has no leader.
     pub fn partitions(&self) -> Result<Vec<i32>> {
-        self.look(ASK)
+        self.look(ASK).map(|topic| topic.partitions())
     }
 
     /// Makes the topic. Whether it is new: one that is there already is left alone, whatever its partitions.
@@ -140,7 +151,7 @@ impl Admin {
     pub fn offsets(&self, partition: i32) -> Result<(i64, i64)> {
         self.asking
             .fetch_watermarks(&self.settings.topic, partition, ASK)
-            .map_err(Error::unavailable(format!("asking for offsets: partition={partition}")))
+            .map_err(|error| self.unavailable(&format!("asking for offsets: partition={partition}"), &error))
     }
 
     /// The offset after the last record of each of these partitions.
@@ -200,31 +211,68 @@ impl Admin {
         partitions.iter().map(|&partition| Ok((partition, next(partition)?))).collect()
     }
 
-    fn look(&self, timeout: Duration) -> Result<Vec<i32>> {
+    fn look(&self, timeout: Duration) -> Result<Leaders> {
         let name = &self.settings.topic;
-        let metadata = self.asking.fetch_metadata(Some(name), timeout).map_err(|source| {
-            let complaint = self.asking.context().complaint();
-            Error::Unavailable { doing: complaint.unwrap_or_else(|| "no broker has answered yet".to_owned()), source }
-        })?;
+        let metadata = self
+            .asking
+            .fetch_metadata(Some(name), timeout)
+            .map_err(|error| self.unavailable("looking for the topic", &error))?;
         let topic = metadata.topics().iter().find(|topic| topic.name() == name);
+        if let Some(code) = topic.and_then(MetadataTopic::error).map(RDKafkaErrorCode::from)
+            && matches!(code, RDKafkaErrorCode::TopicAuthorizationFailed)
+        {
+            return Err(Error::Refused(format!("{}: topic={name}", words::plain_code(code))));
+        }
         let topic = topic.filter(|topic| topic.error().is_none() && !topic.partitions().is_empty());
         let Some(topic) = topic else {
-            return Err(Error::Refused(format!("there is no such topic: topic={name}")));
+            let hint = "it is taken as soon as somebody makes it, as `wasmill generate --create` does";
+            return Err(Error::Refused(format!("there is no such topic: topic={name}; {hint}")));
         };
-        let mut partitions = Vec::with_capacity(topic.partitions().len());
+        let mut leaders = BTreeMap::new();
         for partition in topic.partitions() {
             if partition.leader() < 0 {
                 let message = format!("a partition has no leader: topic={name} partition={}", partition.id());
                 return Err(Error::Refused(message));
             }
-            partitions.push(partition.id());
+            leaders.insert(partition.id(), partition.leader());
         }
-        partitions.sort_unstable();
-        Ok(partitions)
+        Ok(Leaders(leaders))
+    }
+
+    /// Whether the brokers that lead the partitions answer where they say they are: a client that can reach the
+    /// addresses of its settings may be told others that it cannot.
+    fn reach(&self, leaders: &Leaders) -> Result<()> {
+        let one_of_each: BTreeMap<i32, i32> =
+            leaders.0.iter().map(|(&partition, &leader)| (leader, partition)).collect();
+        for partition in one_of_each.into_values() {
+            self.asking
+                .fetch_watermarks(&self.settings.topic, partition, LOOK)
+                .map_err(|error| self.unavailable("reaching a partition's leader", &error))?;
+        }
+        Ok(())
+    }
+
+    /// Why the broker did not do what was asked of it: what the client has complained of, or else the error.
+    fn unavailable(&self, doing: &str, error: &KafkaError) -> Error {
+        tracing::debug!(%error, "{doing}");
+        // Serves librdkafka's logs and errors, so that the complaint is the current one.
+        for _ in 0..SERVE_MOST {
+            let _ = self.asking.poll(Duration::ZERO);
+        }
+        let nothing_yet = || match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::OperationTimedOut) => {
+                format!("nothing at {} has answered yet as a broker does", self.settings.bootstrap)
+            }
+            _ => words::plain_error(error),
+        };
+        Error::Unavailable {
+            doing: doing.to_owned(),
+            why: self.asking.context().complaint().unwrap_or_else(nothing_yet),
+        }
     }
 
     fn admin(&self) -> Result<AdminClient<Context>> {
-        AdminClient::from_config_and_context(&self.settings.base(), Context::new(&self.settings.topic))
+        AdminClient::from_config_and_context(&self.settings.base(), Context::new(&self.settings))
             .map_err(|error| Error::Config(vec![client_message(&error)]))
     }
 

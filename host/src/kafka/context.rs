@@ -1,5 +1,7 @@
 //! What librdkafka says besides records: logs, outages, watermarks and failed commits.
 
+use super::Settings;
+use super::words::{plain, without_a_reason};
 use rdkafka::TopicPartitionList;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -21,6 +23,8 @@ const SILENT_REPORTS: u32 = 2;
 #[derive(Debug)]
 pub(super) struct Context {
     topic: String,
+    /// The addresses of the settings.
+    bootstrap: String,
     known: Mutex<Known>,
     commit_failed: AtomicBool,
     /// How many of librdkafka's events were served.
@@ -31,7 +35,7 @@ pub(super) struct Context {
 
 #[derive(Debug, Default)]
 struct Known {
-    /// The last thing that librdkafka complained about.
+    /// The last thing that librdkafka complained about, in plain words.
     complaint: Option<String>,
     down: bool,
     silent_reports: u32,
@@ -42,9 +46,10 @@ struct Known {
 }
 
 impl Context {
-    pub(super) fn new(topic: &str) -> Self {
+    pub(super) fn new(settings: &Settings) -> Self {
         Self {
-            topic: topic.to_owned(),
+            topic: settings.topic.clone(),
+            bootstrap: settings.bootstrap.clone(),
             known: Mutex::default(),
             commit_failed: AtomicBool::new(false),
             events: AtomicU64::new(0),
@@ -66,7 +71,7 @@ impl Context {
         known.told = Some(Instant::now());
         Some(match local {
             Some(local) if !known.down => local.to_owned(),
-            _ => known.complaint.clone().unwrap_or_else(|| "no broker answers".to_owned()),
+            _ => known.complaint.clone().unwrap_or_else(|| format!("no broker of {} answers", self.bootstrap)),
         })
     }
 
@@ -184,9 +189,9 @@ impl ClientContext for Context {
         if code == Some(RDKafkaErrorCode::AllBrokersDown) {
             known.down = true;
             // The complaint before it says more.
-            known.complaint.get_or_insert_with(|| reason.to_owned());
+            known.complaint.get_or_insert_with(|| without_a_reason(&self.bootstrap));
         } else {
-            known.complaint = Some(reason.to_owned());
+            known.complaint = Some(plain(reason, &self.bootstrap));
         }
     }
 }
@@ -225,6 +230,10 @@ pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
 mod tests {
     use super::*;
 
+    fn of(topic: &str) -> Context {
+        Context::new(&Settings { topic: topic.to_owned(), ..Settings::default() })
+    }
+
     fn statistics(state: &str) -> String {
         format!(
             r#"{{"brokers":{{"b":{{"state":"{state}"}}}},
@@ -236,7 +245,7 @@ mod tests {
 
     #[test]
     fn an_outage_is_told_once_and_ends_with_a_connection() {
-        let context = Context::new("t");
+        let context = of("t");
         context.error(KafkaError::Global(RDKafkaErrorCode::BrokerTransportFailure), "connection refused");
         assert_eq!(context.outage(None), None);
         context.error(KafkaError::Global(RDKafkaErrorCode::AllBrokersDown), "1/1 brokers are down");
@@ -248,7 +257,7 @@ mod tests {
 
     #[test]
     fn brokers_that_stay_silent_are_an_outage() {
-        let context = Context::new("t");
+        let context = of("t");
         context.stats_raw(statistics("CONNECT").as_bytes());
         assert_eq!(context.outage(None), None);
         context.stats_raw(statistics("CONNECT").as_bytes());
@@ -257,7 +266,7 @@ mod tests {
 
     #[test]
     fn a_partition_without_a_leader_is_told_after_a_while() {
-        let context = Context::new("t");
+        let context = of("t");
         context.stats_raw(statistics("UP").as_bytes());
         assert!(!context.leaderless(1));
         context.stats_raw(statistics("UP").as_bytes());
@@ -266,16 +275,16 @@ mod tests {
 
     #[test]
     fn a_topic_of_another_id_is_another_topic() {
-        let context = Context::new("t");
+        let context = of("t");
         let line = |from: &str| format!("[thrd:main]: Topic t changed id from {from} to Ed0GSzO6TA6t9QGv0LqQjQ");
         assert!(!context.tells_of_another_topic(&line("AAAAAAAAAAAAAAAAAAAAAA")));
         assert!(context.tells_of_another_topic(&line("9YCLLVWHQ3yXbEJ1GKBGaA")));
-        assert!(!Context::new("other").tells_of_another_topic(&line("9YCLLVWHQ3yXbEJ1GKBGaA")));
+        assert!(!of("other").tells_of_another_topic(&line("9YCLLVWHQ3yXbEJ1GKBGaA")));
     }
 
     #[test]
     fn the_end_is_what_a_reader_of_committed_records_can_reach() {
-        let context = Context::new("t");
+        let context = of("t");
         context.stats_raw(statistics("UP").as_bytes());
         assert_eq!((context.end(0), context.end(-1)), (Some(7), None));
     }

@@ -1,5 +1,6 @@
 //! What can go wrong between wasmill and Kafka, and of which class it is.
 
+use super::words::plain_error;
 use rdkafka::error::KafkaError;
 use wasmill_pipeline::error::Class;
 
@@ -10,12 +11,12 @@ pub enum Error {
     #[error("kafka settings are not valid: {}", .0.join("; "))]
     Config(Vec<String>),
     /// The broker does not answer, or not with what is needed; it may later.
-    #[error("kafka is not available: {doing}")]
+    #[error("kafka is not available: {doing}: {why}")]
     Unavailable {
         /// What was asked of it.
         doing: String,
-        /// What the client says.
-        source: KafkaError,
+        /// What is wrong, in plain words.
+        why: String,
     },
     /// The broker answered no.
     #[error("kafka refused: {0}")]
@@ -41,6 +42,9 @@ impl Error {
     /// For `map_err`: the broker did not do what was asked of it.
     pub(super) fn unavailable(doing: impl Into<String>) -> impl FnOnce(KafkaError) -> Self {
         let doing = doing.into();
-        move |source| Self::Unavailable { doing, source }
+        move |error| {
+            tracing::debug!(%error, "{doing}");
+            Self::Unavailable { doing, why: plain_error(&error) }
+        }
     }
 }

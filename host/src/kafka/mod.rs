@@ -20,6 +20,7 @@ mod producer;
 mod settings;
 mod source;
 mod start;
+mod words;
 
 pub use admin::Admin;
 pub use bell::Waker;

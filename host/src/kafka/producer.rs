@@ -2,6 +2,7 @@
 
 use super::context;
 use super::settings::{client_message, legal_topic, passthrough_mistakes};
+use super::words::plain;
 use super::{Error, Result};
 use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
@@ -72,6 +73,8 @@ pub struct Producer {
 }
 
 struct Deliveries {
+    /// The addresses of the settings.
+    bootstrap: String,
     acked: AtomicU64,
     failed: AtomicU64,
     last_failure: Mutex<Option<String>>,
@@ -151,6 +154,7 @@ impl Producer {
     ) -> Result<Self> {
         settings.check()?;
         let deliveries = Deliveries {
+            bootstrap: settings.bootstrap.clone(),
             acked: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             last_failure: Mutex::default(),
@@ -236,7 +240,7 @@ impl ClientContext for Deliveries {
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(%error, reason, "kafka producer");
-        *self.complaint.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+        *self.complaint.lock().unwrap_or_else(PoisonError::into_inner) = Some(plain(reason, &self.bootstrap));
     }
 }
 

@@ -187,10 +187,16 @@ pub(super) fn passthrough_mistakes(passthrough: &BTreeMap<String, String>) -> Ve
 
 /// What librdkafka has against a configuration.
 pub(super) fn client_message(error: &KafkaError) -> String {
-    match error {
+    let text = match error {
         KafkaError::ClientConfig(_, text, _, _) | KafkaError::ClientCreation(text) => text.clone(),
         other => other.to_string(),
+    };
+    if text.contains("OpenSSL not available") || text.contains("recompile librdkafka") {
+        let (what, _) = text.split_once(": ").unwrap_or((&text, ""));
+        let build = "cargo build --release -p wasmill --features tls";
+        return format!("{what}: this build of wasmill has neither TLS nor this way to log in; `{build}` makes one");
     }
+    text
 }
 
 /// Kafka's own rule (`org.apache.kafka.common.internals.Topic.validate`).

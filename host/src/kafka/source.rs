@@ -104,7 +104,7 @@ impl Source {
                 config.set(key, value.to_string());
             }
         }
-        let consumer = BaseConsumer::from_config_and_context(&config, Context::new(&settings.topic))
+        let consumer = BaseConsumer::from_config_and_context(&config, Context::new(settings))
             .map_err(|error| Error::Config(vec![super::settings::client_message(&error)]))?;
         let mut source = Self {
             feeds: Vec::with_capacity(assignment.len()),
