@@ -8,7 +8,7 @@ use crate::capsule::Capsules;
 use crate::failpoint;
 use crate::failure::Failure;
 use crate::kafka::{Poll, Source};
-use crate::shared::{Command, Cost, Report, Shared, Upgrade, Wires, lock};
+use crate::shared::{Command, Cost, Letter, Report, Shared, Upgrade, Wires, lock};
 use crate::sink::{Writers, dead_letter_batch};
 use crate::tap::Taps;
 use crossbeam_channel::{RecvTimeoutError, Select, TryRecvError, TrySendError};
@@ -16,8 +16,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+use wasmill_pipeline::dead_letter::Reason;
 use wasmill_pipeline::error::Class;
 use wasmill_pipeline::exchange::Message;
+use wasmill_pipeline::lane::LaneCounts;
 use wasmill_pipeline::record::{Anchor, RawBatch};
 use wasmill_pipeline::shard::Shard;
 use wasmill_pipeline::worker::{Effect, Worker};
@@ -80,6 +82,10 @@ pub struct Driver {
     pub troubled: Option<Instant>,
     /// Since when it stands still, until it is told to go on after a cut.
     pub standing_since: Option<Instant>,
+    /// What was counted of each partition.
+    pub by_partition: BTreeMap<i32, LaneCounts>,
+    /// The last dead letter of each reason.
+    pub letters: BTreeMap<Reason, Letter>,
 }
 
 impl Driver {
@@ -226,8 +232,10 @@ impl Driver {
             }
         }
         let mut effects = Vec::new();
+        let before = self.worker.counts().clone();
         let read = self.worker.read(&raw, &mut effects);
         self.unless_failed(read, &effects)?;
+        self.by_partition.entry(partition).or_default().add(&self.worker.counts().since(&before));
         self.anchors.extend(raw.anchor().map(|anchor| (partition, anchor)));
         self.carry_out(effects)?;
         // Only now, with its rows handed on, may the batch move the watermark.
@@ -300,6 +308,7 @@ impl Driver {
                 }
                 Effect::Late(aggregate, rows) => self.writers.write(self.outputs.late[aggregate], &rows, now)?,
                 Effect::DeadLetters(letters) => {
+                    self.letters.extend(letters.iter().map(|letter| (letter.reason, Letter::of(letter))));
                     let plugin = |aggregate| self.outputs.plugin(aggregate);
                     let rows = dead_letter_batch(&self.outputs.topic, plugin, &letters);
                     self.writers.write(self.outputs.dead_letters, &rows, now)?;
@@ -446,6 +455,9 @@ impl Driver {
     fn tell(&self) -> Result<(), Failure> {
         let mut standing = lock(&self.shared.standing[self.number]);
         standing.counts = self.worker.counts().clone();
+        standing.by_partition = self.by_partition.clone();
+        let letter = |(reason, letter): (&Reason, &Letter)| (reason.as_str().to_owned(), letter.clone());
+        standing.letters = self.letters.iter().map(letter).collect();
         let shards = self.worker.shards();
         let counts = (0..self.outputs.in_force).map(|index| self.worker.counts_of(index));
         let counts: Vec<_> = counts.collect();

@@ -4,6 +4,7 @@
 
 pub mod accounting;
 pub mod admin;
+pub mod alarms;
 pub mod assembly;
 pub mod budget;
 pub mod capsule;

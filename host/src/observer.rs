@@ -3,6 +3,7 @@
 use crate::accounting::Totals;
 use crate::admin::control::{DifferentRow, ShadowOptions, ShadowReport};
 use crate::admin::{self, Accounting, Checkpoint, State, Status};
+use crate::alarms::Lookout;
 use crate::assembly::Assembly;
 use crate::capsule::Capsules;
 use crate::clock;
@@ -31,6 +32,7 @@ pub struct Observer {
     still: Status,
     rate: Mutex<Rate>,
     failure: Mutex<Option<String>>,
+    lookout: Mutex<Lookout>,
 }
 
 impl Observer {
@@ -47,6 +49,9 @@ impl Observer {
         };
         let names = assembly.outputs.in_force().to_vec();
         let capsules = assembly.capsules.clone();
+        let has_event_time = assembly.plan.event_time.is_some();
+        let topic = config.source.topic.clone();
+        let lookout = Lookout::new(config.alarms.clone(), names.clone(), topic, has_event_time, Instant::now());
         Self {
             view,
             capsules,
@@ -55,7 +60,23 @@ impl Observer {
             still,
             rate: Mutex::default(),
             failure: Mutex::default(),
+            lookout: Mutex::new(lookout),
         }
+    }
+
+    /// Looks whether something is wrong with the input, and tells what is new. Call it a few times a second.
+    pub fn watch(&self, now: Instant) {
+        let Some(shared) = lock(&self.view.latest).clone() else { return };
+        let partitions = partitions(&shared.standings(), Some(&*shared));
+        let unread = partitions.iter().filter_map(|partition| partition.lag).sum();
+        lock(&self.lookout).look(now, &shared, unread);
+    }
+
+    /// What is wrong with the input of the run as a whole, a sentence each.
+    pub fn verdict(&self) -> Vec<String> {
+        let Some(shared) = lock(&self.view.latest).clone() else { return Vec::new() };
+        let totals = lock(&self.view.progress).totals.clone();
+        lock(&self.lookout).verdict(&totals, &shared)
     }
 
     /// Notes that the pipeline ended, and why if it failed.
@@ -68,9 +89,11 @@ impl Observer {
     pub fn status(&self) -> Status {
         let shared = lock(&self.view.shared).clone();
         let progress = lock(&self.view.progress).clone();
-        let standings: Vec<Standing> =
-            shared.iter().flat_map(|shared| &shared.standing).map(|standing| lock(standing).clone()).collect();
-        let totals = self.totals(&standings);
+        let standings = shared.as_ref().map(|shared| shared.standings()).unwrap_or_default();
+        let totals = match &shared {
+            Some(shared) => shared.totals(&self.names, &standings),
+            None => lock(&self.view.base).clone(),
+        };
         let now = Instant::now();
         let mut status = Status {
             generation: *lock(&self.view.generation),
@@ -91,6 +114,7 @@ impl Observer {
             swaps: self.view.history.counts(),
             swap_pause_us: progress.switch_pause.map(|pause| pause.as_micros() as i64),
             files: progress.files.clone(),
+            alarms: lock(&self.lookout).on(now),
             ..self.still.clone()
         };
         if let Some(shared) = &shared {
@@ -129,16 +153,6 @@ impl Observer {
         };
         let aggregates = at_work.versions.aggregates.iter().enumerate().map(|(place, of)| (Some(place), of));
         std::iter::once((None, &at_work.versions.parser)).chain(aggregates).map(plugin).collect()
-    }
-
-    fn totals(&self, standings: &[Standing]) -> Totals {
-        let mut totals = lock(&self.view.base).clone();
-        for standing in standings {
-            totals.add_lanes(&self.names, &standing.counts);
-            totals.add_shards(&self.names, &standing.counted, &standing.set_aside, &standing.closed);
-            totals.lost_records += standing.lost_records;
-        }
-        totals
     }
 
     fn aggregates(&self, totals: &Totals, standings: &[Standing]) -> Vec<admin::Aggregate> {

@@ -90,6 +90,8 @@ pub struct View {
     pub progress: Arc<Mutex<Progress>>,
     /// The threads of the current attempt.
     pub shared: Mutex<Option<Arc<Shared>>>,
+    /// Those of the last attempt, also when it is over.
+    pub latest: Mutex<Option<Arc<Shared>>>,
     /// What earlier attempts and runs had counted when this attempt began.
     pub base: Mutex<Totals>,
     /// The generation of the current attempt.
@@ -108,7 +110,7 @@ pub struct View {
 
 impl View {
     fn wait(&self, what: &str) {
-        tracing::info!("{what}");
+        tracing::warn!("{what}");
         *lock(&self.waiting) = Some(what.to_owned());
     }
 
@@ -326,6 +328,7 @@ impl Attempt<'_> {
         let states = beginning.states(&store)?;
         failpoint::reach("state-loaded");
         let shared = Arc::new(Shared {
+            base: beginning.totals(),
             watermarks: Mutex::new(beginning.watermarks()),
             budget: self.options.max_records.map(AtomicU64::new),
             state_budget: StateBudget::new(self.options.state_bytes),
@@ -384,6 +387,7 @@ impl Attempt<'_> {
         }
         drop((states, peers, reports_in));
         *lock(&self.view.shared) = Some(shared.clone());
+        *lock(&self.view.latest) = Some(shared.clone());
         lock(&self.view.progress).phase = "running";
         let (discovered, discovery) = discover(admin, until.is_some());
         let partitions = beginning.partitions.keys().copied().collect();
@@ -482,6 +486,8 @@ impl Attempt<'_> {
             anchors,
             troubled: None,
             standing_since: None,
+            by_partition: BTreeMap::new(),
+            letters: BTreeMap::new(),
         })
     }
 }

@@ -1,5 +1,6 @@
 //! What the threads of one attempt share, and what they say to each other.
 
+use crate::accounting::Totals;
 use crate::assembly::Assembly;
 use crate::budget::StateBudget;
 use crate::failure::Failure;
@@ -12,6 +13,7 @@ use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::Duration;
 use wasmill_pipeline::change::Change;
 use wasmill_pipeline::checkpoint::{Boundary, Cut};
+use wasmill_pipeline::dead_letter::DeadLetter;
 use wasmill_pipeline::exchange::Message;
 use wasmill_pipeline::fault::Treatment;
 use wasmill_pipeline::lane::LaneCounts;
@@ -84,6 +86,8 @@ pub enum Report {
 
 /// What all threads of one attempt share.
 pub struct Shared {
+    /// What had been counted before this attempt.
+    pub base: Totals,
     /// How far event time has come.
     pub watermarks: Mutex<Watermarks>,
     /// How many more records may be read before the next cut; `None` = any number.
@@ -105,6 +109,22 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// How each worker stands by now.
+    pub fn standings(&self) -> Vec<Standing> {
+        self.standing.iter().map(|standing| lock(standing).clone()).collect()
+    }
+
+    /// What has been counted by workers that stand so, and before them. `names` are the aggregates in force.
+    pub fn totals(&self, names: &[String], standings: &[Standing]) -> Totals {
+        let mut totals = self.base.clone();
+        for standing in standings {
+            totals.add_lanes(names, &standing.counts);
+            totals.add_shards(names, &standing.counted, &standing.set_aside, &standing.closed);
+            totals.lost_records += standing.lost_records;
+        }
+        totals
+    }
+
     /// Takes up to `most` records from the budget.
     pub(crate) fn reserve(&self, most: usize) -> usize {
         let Some(budget) = &self.budget else { return most };
@@ -126,6 +146,10 @@ impl Shared {
 pub struct Standing {
     /// What its lanes have seen in this attempt.
     pub counts: LaneCounts,
+    /// The same by partition.
+    pub by_partition: BTreeMap<i32, LaneCounts>,
+    /// The last dead letter of each reason.
+    pub letters: BTreeMap<String, Letter>,
     /// Rows its shards took in, by aggregate in force.
     pub counted: Vec<u64>,
     /// Rows its shards set aside, by aggregate in force.
@@ -146,6 +170,25 @@ pub struct Standing {
     pub trouble: Option<String>,
     /// Records that the broker had removed before they were read.
     pub lost_records: u64,
+}
+
+/// An example of a dead letter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Letter {
+    /// The record's partition.
+    pub partition: i32,
+    /// The record's offset.
+    pub offset: i64,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+impl Letter {
+    /// This one. Its message is a plugin's, which may hold anything: none of it writes to the terminal.
+    pub fn of(letter: &DeadLetter) -> Self {
+        let message = letter.message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        Self { partition: letter.partition, offset: letter.offset, message }
+    }
 }
 
 /// What a plugin has cost.

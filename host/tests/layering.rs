@@ -15,7 +15,7 @@ const FLOORS: [&[&str]; 6] = [
     &["accounting", "assembly", "tap", "faults", "generate", "instances", "provenance", "watch"],
     &["failure", "shared", "budget", "switch", "chronicle"],
     &["checkpointer", "recovery", "catalog", "driver", "coordinator"],
-    &["run", "observer"],
+    &["run", "observer", "alarms"],
     &["cli", "commands"],
 ];
 

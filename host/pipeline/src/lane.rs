@@ -67,6 +67,48 @@ impl LaneCounts {
         Self { late, late_windows, late_within_gap, set_aside, ..Self::default() }
     }
 
+    /// What was counted since then, by the same lanes.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        let mut since = self.clone();
+        since.each(before, |count, before| *count = count.saturating_sub(before));
+        since
+    }
+
+    /// Adds what others counted.
+    pub fn add(&mut self, more: &Self) {
+        self.resize(more.late.len().max(self.late.len()));
+        self.each(more, |count, more| *count += more);
+    }
+
+    /// Does something to each count, given the other's.
+    fn each(&mut self, other: &Self, change: impl Fn(&mut u64, u64)) {
+        let Self {
+            records,
+            filtered,
+            parsed,
+            rows,
+            broker_time,
+            dead_letters,
+            late,
+            late_windows,
+            late_within_gap,
+            set_aside,
+        } = self;
+        let one = [records, filtered, parsed, rows, broker_time];
+        let others = [other.records, other.filtered, other.parsed, other.rows, other.broker_time];
+        one.into_iter().zip(others).for_each(|(count, other)| change(count, other));
+        let many: [(&mut [u64], &[u64]); 5] = [
+            (dead_letters, &other.dead_letters),
+            (late, &other.late),
+            (late_windows, &other.late_windows),
+            (late_within_gap, &other.late_within_gap),
+            (set_aside, &other.set_aside),
+        ];
+        let pairs = many.into_iter().flat_map(|(counts, others)| counts.iter_mut().zip(others));
+        pairs.for_each(|(count, &other)| change(count, other));
+    }
+
     /// Goes on with another number of aggregates; those that stay keep their places.
     pub(crate) fn resize(&mut self, aggregates: usize) {
         for counts in [&mut self.late, &mut self.late_windows, &mut self.late_within_gap, &mut self.set_aside] {

@@ -3,6 +3,7 @@
 //! This crate has no clock, no network, no disk, no WebAssembly runtime and no threads: what it answers depends on
 //! what it is given alone. The `wasmill` crate puts the doors around it. Start reading at [`pipeline`].
 
+pub mod alarm;
 pub mod change;
 pub mod checkpoint;
 pub mod dead_letter;

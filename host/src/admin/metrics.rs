@@ -5,6 +5,8 @@
 
 use std::fmt::{Display, Write};
 
+use wasmill_pipeline::alarm::Kind;
+
 use super::Status;
 
 /// µs as the seconds that Prometheus wants.
@@ -25,6 +27,9 @@ pub(super) fn render(status: &Status) -> String {
         "Rows without a time of their own.",
         Some(status.broker_time_rows),
     );
+    let alarm = |kind: Kind| u8::from(status.alarms.iter().any(|alarm| alarm.kind == kind.as_str()));
+    let alarms = Kind::ALL.map(|kind| (kind.as_str(), alarm(kind)));
+    out.many("wasmill_alarm", "gauge", "1 while something is wrong with much of the input.", "kind", alarms);
     out.many("wasmill_dead_letters_total", "counter", "Records set aside.", "reason", &status.dead_letters);
     let capsules = &status.fault_capsules;
     out.many("wasmill_fault_capsules_total", "counter", "Faults by what became of their capsule.", "outcome", capsules);
@@ -181,7 +186,7 @@ fn cpu_seconds() -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::status::tests::running;
+    use super::super::status::tests::{alarm, running};
     use super::*;
 
     #[test]
@@ -211,6 +216,17 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn every_kind_of_alarm_is_there_from_the_start() {
+        let status = Status { alarms: vec![alarm(false)], ..Status::default() };
+        let (calm, alarmed) = (render(&Status::default()), render(&status));
+        for kind in Kind::ALL {
+            assert!(calm.contains(&format!("wasmill_alarm{{kind=\"{}\"}} 0", kind.as_str())), "{calm}");
+        }
+        assert!(alarmed.contains("wasmill_alarm{kind=\"dead_letters\"} 1\n"), "{alarmed}");
+        assert!(alarmed.contains("wasmill_alarm{kind=\"late\"} 0\n"), "{alarmed}");
     }
 
     #[test]

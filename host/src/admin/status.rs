@@ -98,6 +98,8 @@ pub struct Status {
     pub files: BTreeMap<String, u64>,
     /// Whether every record is where it belongs.
     pub accounting: Accounting,
+    /// What is wrong with so much of the input that somebody should look.
+    pub alarms: Vec<Alarm>,
     /// The plugins at work.
     pub plugins: Vec<Plugin>,
     /// What became of swaps that were asked for in this process, by plugin and outcome.
@@ -178,6 +180,30 @@ impl Default for Accounting {
     }
 }
 
+/// Something that is wrong with the input.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Alarm {
+    /// What: `dead_letters`, `late` and so on, as in the settings.
+    pub kind: String,
+    /// For which aggregate, where it is not for all.
+    pub aggregate: Option<String>,
+    /// Since when, µs since the Unix epoch.
+    pub since_us: i64,
+    /// How much, where, and an example.
+    pub message: String,
+    /// Whether the job is not ready for it.
+    pub unready: bool,
+}
+
+impl fmt::Display for Alarm {
+    /// Its kind and aggregate.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.kind)?;
+        self.aggregate.iter().try_for_each(|aggregate| write!(f, " {aggregate}"))
+    }
+}
+
 /// A plugin at work.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -246,8 +272,8 @@ impl Status {
         self.failure.clone().map_or(Ok(()), Err)
     }
 
-    /// Whether the job does what it is there for: it works, reads, every aggregate is in service, and its checkpoints are
-    /// at most three intervals apart.
+    /// Whether the job does what it is there for: it works, reads, every aggregate is in service, its checkpoints are at
+    /// most three intervals apart, and there is no alarm, where alarms are to count.
     ///
     /// # Errors
     /// Why not, for people.
@@ -261,6 +287,9 @@ impl Status {
         }
         if let Some((name, why)) = self.aggregates.iter().find_map(|a| Some((&a.name, a.out_of_service.as_ref()?))) {
             return Err(format!("aggregate {name} is out of service: {why}"));
+        }
+        if let Some(alarm) = self.alarms.iter().find(|alarm| alarm.unready) {
+            return Err(format!("alarm {alarm}: {}", alarm.message));
         }
         let last = self.checkpoint.as_ref().map_or(self.since_us, |checkpoint| checkpoint.created_at_us);
         // A restart finds a checkpoint as old as the outage: count from the later of the two.
@@ -385,6 +414,20 @@ pub(crate) mod tests {
         status.aggregates[0].out_of_service = Some("it trapped".into());
         assert_eq!(status.health(), Ok(()));
         assert_eq!(status.readiness(), Err("aggregate sessions is out of service: it trapped".into()));
+    }
+
+    /// An alarm on dead letters.
+    pub(crate) fn alarm(unready: bool) -> Alarm {
+        let message = "10 of 1000 records in the last 1m are dead letters".into();
+        Alarm { kind: "dead_letters".into(), message, unready, ..Alarm::default() }
+    }
+
+    #[test]
+    fn a_job_with_an_alarm_is_not_ready_where_alarms_are_to_count() {
+        let status = |unready| Status { alarms: vec![alarm(unready)], ..running() };
+        assert_eq!(status(false).readiness(), Ok(()));
+        let why = "alarm dead_letters: 10 of 1000 records in the last 1m are dead letters";
+        assert_eq!((status(true).health(), status(true).readiness()), (Ok(()), Err(why.into())));
     }
 
     #[test]

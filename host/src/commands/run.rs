@@ -94,6 +94,7 @@ pub fn run(args: &RunArgs, instantiate: &Arc<dyn Instantiate>) -> anyhow::Result
         let mut reporter = StatusReporter::new(screen, LINE_EVERY);
         // Over when the thread lets go of its end, however it ends.
         loop {
+            observer.watch(Instant::now());
             reporter.report(Instant::now(), observer.status());
             if over.recv_timeout(REFRESH) != Err(RecvTimeoutError::Timeout) {
                 break;
@@ -111,6 +112,9 @@ pub fn run(args: &RunArgs, instantiate: &Arc<dyn Instantiate>) -> anyhow::Result
     drop(web);
     let end = ended.map_err(|failure| classed(failure.class, failure.error))?;
     tracing::info!("{}", observer.summary(end));
+    for wrong in observer.verdict() {
+        tracing::warn!("{wrong}");
+    }
     Ok(Exit::Done)
 }
 

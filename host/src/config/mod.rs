@@ -5,6 +5,7 @@
 //! Numbers, switches, durations and lists may be written as text for that reason. A value that is empty after
 //! expansion counts as not given. Relative paths are relative to the current folder, like those of flags and `.env`.
 
+mod alarms;
 mod dotenv;
 mod duration;
 mod expand;
@@ -14,6 +15,7 @@ mod mistake;
 mod overrides;
 mod read;
 mod section;
+mod servers;
 mod show;
 mod size;
 mod start;
@@ -25,6 +27,7 @@ mod window;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
+use wasmill_pipeline::alarm::AlarmRules;
 use wasmill_pipeline::fault::FaultRules;
 use wasmill_pipeline::spec::{AggregateSpec, PipelineSpec, TimeSpec};
 use wasmill_pipeline::window::Zone;
@@ -70,6 +73,8 @@ pub struct Config {
     pub limits: Limits,
     /// What is done about faults of the parser.
     pub faults: FaultRules,
+    /// When something is so wrong with the input that it is said.
+    pub alarms: AlarmRules,
     /// What is kept of each fault.
     pub capsules: Capsules,
     /// How plugins are replaced.

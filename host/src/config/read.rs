@@ -6,9 +6,11 @@ use std::{path::PathBuf, time::Duration};
 use wasmill_pipeline::fault::{FaultPolicy, FaultRules};
 use wasmill_pipeline::spec::{AggregateSpec, TimeSpec};
 
+use super::alarms;
 use super::duration::us;
 use super::load::Loader;
 use super::section::Section;
+use super::servers::servers;
 use super::start::{self, parse_start};
 use super::tree::{Node, Value};
 use super::value::{self, Read, one_of};
@@ -94,6 +96,7 @@ pub(super) fn pipeline(root: &mut Section<'_>, loader: &Loader<'_>) -> Config {
         checkpoint: Checkpoint { path, interval },
         limits: limits(root),
         faults,
+        alarms: alarms::read(root),
         capsules,
         swap: swap(root),
         cache_path: cache_path(root),
@@ -119,7 +122,7 @@ fn source(root: &mut Section<'_>, pipeline: &str) -> Source {
     let mut section = root.section("source");
     let topic = section.required("topic", "topic = \"events\"", value::topic);
     let source = Source {
-        bootstrap_servers: section.optional("bootstrap_servers", value::servers),
+        bootstrap_servers: section.optional("bootstrap_servers", servers),
         start: section.or("start", Start::Earliest, |node| start(node, &topic)),
         on_data_loss: section.or(
             "on_data_loss",

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use toml::{Table, Value};
 use wasmill_pipeline::fault::{FaultPolicy, FaultRules};
 
+use super::alarms;
 use super::duration::format_us;
 use super::window;
 use super::{Config, Format, Generator, OnDataLoss, Output, PartitionBy, Plugin, Source, format_duration, format_size};
@@ -57,6 +58,7 @@ impl Config {
             ("redact", self.capsules.redact.into()),
         ]));
         root.insert("faults".into(), faults.into());
+        root.insert("alarms".into(), alarms::show(&self.alarms).into());
         root.insert("swap".into(), swap(&self.swap).into());
         if let Some(cache) = &self.cache_path {
             root.insert("cache".into(), table([("path", path(cache))]).into());

@@ -203,7 +203,11 @@ fn values_of_the_wrong_kind_say_what_would_be_right() {
         "a b",
         "\"a b\" is not a topic's name; write letters, digits, '.', '_' and '-' only, 249 at most",
     );
-    at("source.bootstrap_servers", "kafka", "\"kafka\" is not a list of servers; write host:9092, with commas between");
+    at(
+        "source.bootstrap_servers",
+        "kafka",
+        "\"kafka\" has no port; write kafka:9092, if its brokers listen on kafka's usual one",
+    );
     at("source.start", "newest", &format!("\"newest\" is not a start; write {}", start::EXAMPLES));
     at(
         "pipeline.run",

@@ -104,21 +104,13 @@ pub(super) fn topic(node: &Node) -> Read<String> {
     if (1..=249).contains(&name.len()) && name.chars().all(known) && name != "." && name != ".." {
         return Ok(name);
     }
-    is_not(node, "a topic's name", "letters, digits, '.', '_' and '-' only, 249 at most")
-}
-
-/// Kafka's addresses, `host:port` separated by commas.
-pub(super) fn servers(node: &Node) -> Read<String> {
-    let list = text(node)?;
-    let server = |server: &str| {
-        let (host, port) = server.trim().rsplit_once(':').unwrap_or(("", ""));
-        !host.is_empty() && !host.contains(char::is_whitespace) && port.parse::<u16>().is_ok_and(|port| port > 0)
-    };
-    if list.split(',').all(server) {
-        Ok(list)
-    } else {
-        is_not(node, "a list of servers", "host:9092, with commas between")
+    if name.contains(',') {
+        return is_not(node, "one topic", "one: a pipeline reads a single topic, so each needs a pipeline of its own");
     }
+    if name.contains(['*', '^', '?', '[', '(', '|', '+']) {
+        return is_not(node, "a topic's name but a pattern", "one name: a pipeline reads a single topic");
+    }
+    is_not(node, "a topic's name", "letters, digits, '.', '_' and '-' only, 249 at most")
 }
 
 /// A switch.
@@ -200,6 +192,14 @@ pub(super) fn share(node: &Node) -> Read<f64> {
         Some(share) if (0.0..=1.0).contains(&share) => Ok(share),
         _ => is_not(node, "a share", "0% to 100%, such as \"1%\""),
     }
+}
+
+/// A share of a whole, or `off`.
+pub(super) fn share_or_off(node: &Node) -> Read<Option<f64>> {
+    if is_off(node) {
+        return Ok(None);
+    }
+    share(node).map(Some).map_err(|wrong| format!("{wrong}, or \"off\""))
 }
 
 /// A duration, 0 or more.

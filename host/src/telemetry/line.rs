@@ -39,6 +39,10 @@ pub fn status_line(status: &Status, prev: Option<&Status>, elapsed: Duration) ->
         parts.push(format!("ckpt #{} {} ago", checkpoint.number, span(age, false)));
     }
     parts.push(format!("files {}", count(status.committed_files())));
+    if !status.alarms.is_empty() {
+        let alarms: Vec<String> = status.alarms.iter().map(ToString::to_string).collect();
+        parts.push(format!("ALARM: {}", alarms.join(", ")));
+    }
     if !status.accounting.closed {
         parts.push(format!("ACCOUNTING DOES NOT CLOSE: {}", status.accounting.message));
     }
@@ -95,7 +99,8 @@ impl StatusReporter {
 mod tests {
     use super::super::logging::tests::screen;
     use super::*;
-    use crate::admin::tests::running;
+    use crate::admin::Alarm;
+    use crate::admin::tests::{alarm, running};
 
     #[test]
     fn a_running_job_shows_its_numbers_in_one_line() {
@@ -127,6 +132,14 @@ mod tests {
         status.events_per_second = f64::MIN_POSITIVE;
         assert!(status_line(&status, Some(&running()), Duration::from_secs(1)).contains("| 0 ev/s |"));
         assert!(status_line(&status, None, Duration::ZERO).contains("ETA"));
+    }
+
+    #[test]
+    fn alarms_are_marked() {
+        let late = Alarm { kind: "late".into(), aggregate: Some("sessions".into()), ..alarm(false) };
+        let status = Status { alarms: vec![alarm(false), late], ..running() };
+        let line = status_line(&status, None, Duration::ZERO);
+        assert!(line.ends_with("| files 34 | ALARM: dead_letters, late sessions"), "{line}");
     }
 
     #[test]

@@ -73,6 +73,10 @@ pub fn render_status(status: &Status) -> String {
     );
     let accounting = if status.accounting.closed { "closed" } else { "DOES NOT CLOSE" };
     line("accounting", format_args!("{accounting} {}", status.accounting.message));
+    for alarm in &status.alarms {
+        let since = span(now.saturating_sub(alarm.since_us), false);
+        line("ALARM", format_args!("{alarm}, since {since}: {}", alarm.message));
+    }
     for (reason, dead) in status.dead_letters.iter().filter(|(_, dead)| **dead > 0) {
         line("dead letter", format_args!("{reason}: {}", count(*dead)));
     }
@@ -130,7 +134,8 @@ pub fn render_status(status: &Status) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::tests::running;
+    use crate::admin::Alarm;
+    use crate::admin::tests::{alarm, running};
 
     #[test]
     fn counts_have_commas() {
@@ -173,6 +178,16 @@ mod tests {
         );
         assert!(text.contains("open state   65,536 bytes, limit 1,048,576 bytes\n"), "{text}");
         assert!(text.contains("checkpoint   #12, 3s ago, 4,096 bytes in 20.0 ms, pause 1.5 ms\n"), "{text}");
+    }
+
+    #[test]
+    fn an_alarm_stands_in_the_status_with_its_sentence() {
+        let mut status = running();
+        let since_us = status.now_us - 90_000_000;
+        status.alarms = vec![Alarm { since_us, ..alarm(false) }];
+        let text = render_status(&status);
+        let line = "ALARM        dead_letters, since 1m30s: 10 of 1000 records in the last 1m are dead letters\n";
+        assert!(text.contains(line), "{text}");
     }
 
     #[test]

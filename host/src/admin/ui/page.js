@@ -46,6 +46,10 @@ function show(status) {
   const accounting = status.accounting;
   byId("accounting").textContent = `${accounting.closed ? "✓ accounting closes" : "✗ accounting does not close"} ${accounting.message}`;
   byId("accounting").className = accounting.closed ? "good" : "bad";
+  table("alarms", [
+    ["alarm", (row) => [row.kind, row.aggregate ?? ""].join(" ")], ["since", (row) => time(row.since_us), "text"],
+    ["what", (row) => row.message, "text"],
+  ], status.alarms);
   const numbers = [
     ["events per second", number(status.events_per_second)],
     ["records", number(status.records)],
