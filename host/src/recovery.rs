@@ -119,15 +119,17 @@ pub fn recover_files(
         if manifest.probation.is_some() {
             held = files(manifest, "held files", &manifest.held)?;
         }
+        let mut completed = sink::complete(disk, root, &open)?;
         if manifest.probation.is_some() && !mutation::on(Mutation::OpenCommittedOnProbation) {
+            let completed = std::mem::take(&mut completed);
             if !mutation::on(Mutation::OpenForgottenOnProbation) {
-                held.extend(sink::hold(disk, root, &open)?);
+                sink::hold(disk, root, &completed)?;
+                held.extend(completed);
             }
-            open.clear();
         }
-        let files = finished.iter().chain(open.iter().map(|open| &open.file));
+        let files = finished.iter().chain(&completed);
         sink::note_files(disk, root, files, &manifest.boundary(), manifest.created_at_us)?;
-        sink::recover(disk, root, &finished, &open)?;
+        sink::recover(disk, root, &finished, &completed)?;
         failpoint::reach("files-recovered");
         if manifest.probation.is_none() {
             store.note_recovered(manifest.checkpoint)?;

@@ -198,18 +198,21 @@ fn only(folder: &Path, part: &str) -> PathBuf {
 
 #[test]
 fn a_staged_file_that_is_taken_away_stops_the_run_and_with_it_back_the_run_goes_on() {
-    let (_broker, job) = fifty();
-    let running = job.start(&["--set", "output.roll.age=1h"]);
-    until("the rows are staged", || reads_to(&job.checkpoints(), &[50]));
-    let staged = only(&job.output().join("_staging/events_raw"), "part-");
-    let away = job.file().with_file_name("away");
-    fs::rename(&staged, &away).unwrap();
-    let name = staged.file_name().unwrap().to_str().unwrap();
-    running.finish().expect(1).says(&["open file is gone or shorter than the checkpoint says", name]);
-    job.run(&[]).expect(1).says(&["open file is gone or shorter than the checkpoint says", name]);
-    fs::rename(&away, &staged).unwrap();
-    job.run(&["--drain"]).expect(0);
-    exactly_once(&job, 50);
+    for part in [".parquet.tmp", ".parquet.rows.tmp"] {
+        let (_broker, job) = fifty();
+        let running = job.start(&["--set", "output.roll.age=1h"]);
+        until("the rows are staged", || reads_to(&job.checkpoints(), &[50]));
+        let staged = only(&job.output().join("_staging/events_raw"), part);
+        let away = job.file().with_file_name("away");
+        fs::rename(&staged, &away).unwrap();
+        let name = staged.file_name().unwrap().to_str().unwrap();
+        let told = ["50 rows of the checkpoint", "put the file back", "RUN_ID", name];
+        running.finish().expect(1).says(&told);
+        job.run(&[]).expect(1).says(&told);
+        fs::rename(&away, &staged).unwrap();
+        job.run(&["--drain"]).expect(0);
+        exactly_once(&job, 50);
+    }
 }
 
 #[test]

@@ -113,7 +113,7 @@ fn a_checkpoint_of_another_topic_is_refused_and_kept() {
 fn a_checkpoint_of_a_newer_format_is_refused_and_kept() {
     let (_broker, job) = finished();
     let text = std::fs::read_to_string(job.manifest()).unwrap();
-    std::fs::write(job.manifest(), text.replacen("\"format\": 2", "\"format\": 99", 1)).unwrap();
+    std::fs::write(job.manifest(), text.replacen("\"format\": 3", "\"format\": 99", 1)).unwrap();
     let path = job.manifest().display().to_string();
     refuse(&job, &[], 2, &["the checkpoint has format 99", "use the release that wrote it", &path]);
 }

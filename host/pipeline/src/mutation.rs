@@ -43,6 +43,12 @@ pub enum Mutation {
     ClosedForgotten,
     /// Recovery leaves files that were open at the checkpoint.
     OpenFilesForgotten,
+    /// Rows that waited for the end of their row group are forgotten by recovery.
+    WaitingRowsForgotten,
+    /// Recovery takes in rows that began to wait after the checkpoint.
+    RowsAfterTheCutRead,
+    /// Waiting rows are not synced before the manifest names them.
+    WaitingRowsNotSynced,
     /// Windows are divided between two versions at an instant that a row read before may come to.
     PinTooEarly,
     /// Groups of a version that is gone stay in checkpoints.
@@ -81,7 +87,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 39] = [
         Self::NextOffsetTooHigh,
         Self::LateByTheFastest,
         Self::CloseWhileCutting,
@@ -101,6 +107,9 @@ impl Mutation {
         Self::WatermarkTooHigh,
         Self::ClosedForgotten,
         Self::OpenFilesForgotten,
+        Self::WaitingRowsForgotten,
+        Self::RowsAfterTheCutRead,
+        Self::WaitingRowsNotSynced,
         Self::PinTooEarly,
         Self::FarewellForgotten,
         Self::RenamedForgotten,

@@ -1,10 +1,13 @@
 //! From staged to committed: what a checkpoint does with files, and what recovery does again.
 
 use super::error::{Error, Result};
-use super::staged::{OpenFile, STAGED_SUFFIX, STAGING, SinkCut, StagedFile};
+use super::parquet_file::{self, ParquetFile};
+use super::row_log::{self, ROWS, log_name};
+use super::staged::{Format, OpenFile, STAGED_SUFFIX, STAGING, SinkCut, StagedFile, Waiting};
 use crate::disk::{Disk, DiskFile, make_durable_folder};
 use crate::failpoint;
 use crate::mutation::{self, Mutation};
+use arrow_array::RecordBatch;
 use std::collections::{BTreeSet, HashSet};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -39,6 +42,10 @@ pub fn sync(disk: &dyn Disk, root: &Path, cut: &SinkCut) -> Result<()> {
         }
         note_folders(root, &path, &mut folders);
     }
+    let logs = cut.open.iter().filter(|open| open.waiting.is_some()).map(|open| log_name(&open.file.staged));
+    for log in logs.filter(|_| !mutation::on(Mutation::WaitingRowsNotSynced)) {
+        sync_path(disk, &root.join(log))?;
+    }
     failpoint::reach("staged-files-synced");
     if mutation::on(Mutation::FoldersNotSynced) {
         return Ok(());
@@ -57,39 +64,44 @@ pub fn commit(disk: &dyn Disk, root: &Path, files: &[StagedFile]) -> Result<()> 
     Commit { disk, root, step: &mut || Ok(()) }.run(files, &[])
 }
 
-/// Commits all that a checkpoint knows of: the finished files, and of the open ones what they held at the checkpoint.
+/// Makes whole files of the open ones that a checkpoint knows of, beside them, and tells what they are.
 ///
 /// To be called before new `Writers` of this run are made, and after those of an earlier attempt in this process are
-/// dropped; then `sweep`. As idempotent as `commit`. Open files are copied, not cut off in place, so that a
-/// writer which does not know yet that it lost its place cannot reach a committed file.
+/// dropped; then `recover` or `hold`. As idempotent as `commit`: the same rows make the same file. Open files are copied,
+/// not cut off in place, so that a writer which does not know yet that it lost its place cannot reach a committed file.
 ///
 /// # Errors
-/// As `commit`; `Corrupt` also when an open file is shorter than the checkpoint says.
-pub fn recover(disk: &dyn Disk, root: &Path, finished: &[StagedFile], open: &[OpenFile]) -> Result<()> {
-    Commit { disk, root, step: &mut || Ok(()) }.run(finished, open)
+/// `Corrupt` when a file is not as the checkpoint says; `Gone` when it is not there; else what the file system says.
+pub fn complete(disk: &dyn Disk, root: &Path, open: &[OpenFile]) -> Result<Vec<StagedFile>> {
+    let mut commit = Commit { disk, root, step: &mut || Ok(()) };
+    open.iter().map(|open| commit.complete(open)).collect()
 }
 
-/// Makes whole files of the open ones that a checkpoint knows of, and leaves them staged, as their turn has not come.
-/// To be called as `recover` is, and as often.
+/// Commits all that a checkpoint knows of: the finished files, and the open ones that `complete` made whole.
+///
+/// To be followed by `sweep`. As idempotent as `commit`.
 ///
 /// # Errors
-/// `Corrupt` when a file is shorter than the checkpoint says; else what the file system says.
-pub fn hold(disk: &dyn Disk, root: &Path, open: &[OpenFile]) -> Result<Vec<StagedFile>> {
-    let mut commit = Commit { disk, root, step: &mut || Ok(()) };
-    let mut held = Vec::with_capacity(open.len());
-    for file in open {
-        file.check()?;
-        let (staged, whole) = (root.join(&file.file.staged), root.join(whole_name(&file.file.staged)));
-        // Once more is no harm: its first bytes are the same, and so is the footer.
-        commit.complete(file, &whole)?;
+/// As `commit`.
+pub fn recover(disk: &dyn Disk, root: &Path, finished: &[StagedFile], completed: &[StagedFile]) -> Result<()> {
+    Commit { disk, root, step: &mut || Ok(()) }.run(finished, completed)
+}
+
+/// Leaves the files that `complete` made whole in the place of the open ones, staged, as their turn has not come. Their
+/// logs stay until then: only with them is once more no harm.
+///
+/// # Errors
+/// What the file system says.
+pub fn hold(disk: &dyn Disk, root: &Path, completed: &[StagedFile]) -> Result<()> {
+    for file in completed {
+        let (staged, whole) = (root.join(&file.staged), root.join(whole_name(&file.staged)));
         disk.rename(&whole, &staged).map_err(Error::io("rename file", &whole))?;
         if let Some(folder) = staged.parent() {
             sync_path(disk, folder)?;
         }
-        held.push(file.file.clone());
         failpoint::reach("open-file-held");
     }
-    Ok(held)
+    Ok(())
 }
 
 /// One commit or recovery. `step` is asked before every change on disk; tests end the world there.
@@ -101,25 +113,23 @@ struct Commit<'a> {
 
 impl Commit<'_> {
     /// All links, then the folders to disk, and only then the staged names away: so a power loss finds one or the other.
-    fn run(&mut self, finished: &[StagedFile], open: &[OpenFile]) -> Result<()> {
+    fn run(&mut self, finished: &[StagedFile], completed: &[StagedFile]) -> Result<()> {
         let mut folders = BTreeSet::new();
-        let mut done = Vec::with_capacity(finished.len() + open.len());
+        let mut done = Vec::with_capacity(finished.len() + completed.len());
         for file in finished {
             file.check()?;
             let staged = self.root.join(&file.staged);
             self.place(&staged, file, &mut folders)?;
             failpoint::reach("finished-file-linked");
             done.push(staged);
+            done.extend(self.log_of(file));
         }
-        for file in open {
-            file.check()?;
-            let whole = self.root.join(whole_name(&file.file.staged));
-            if self.length(&self.root.join(&file.file.path))? != Some(file.file.bytes) {
-                self.complete(file, &whole)?;
-            }
-            self.place(&whole, &file.file, &mut folders)?;
+        for file in completed {
+            let whole = self.root.join(whole_name(&file.staged));
+            self.place(&whole, file, &mut folders)?;
             failpoint::reach("open-file-linked");
-            done.extend([whole, self.root.join(&file.file.staged)]);
+            done.extend([whole, self.root.join(&file.staged)]);
+            done.extend(self.log_of(file));
         }
         if mutation::on(Mutation::FinalNamesNotSynced) {
             folders.clear();
@@ -137,6 +147,11 @@ impl Commit<'_> {
         Ok(())
     }
 
+    /// Where the file's log is, if it has one; rows of CSV do not wait.
+    fn log_of(&self, file: &StagedFile) -> Option<PathBuf> {
+        (file.format == Format::Parquet).then(|| self.root.join(log_name(&file.staged)))
+    }
+
     /// Makes `to` another name of the whole, synced file `from`, or sees that it is one already.
     fn place(&mut self, from: &Path, file: &StagedFile, folders: &mut BTreeSet<PathBuf>) -> Result<()> {
         let to = self.root.join(&file.path);
@@ -146,7 +161,7 @@ impl Commit<'_> {
         match (staged, self.length(&to)?) {
             (_, Some(bytes)) if bytes == file.bytes => return Ok(()),
             (_, Some(_)) => return Err(Error::corrupt(&file.path, "file is there, but of another length")),
-            (None, None) => return Err(Error::corrupt(&file.path, "file is neither staged nor committed")),
+            (None, None) => return Err(Error::gone(&file.staged, file.rows)),
             (Some(bytes), None) if bytes != file.bytes => {
                 return Err(Error::corrupt(&file.staged, "staged file is not as long as the checkpoint says"));
             }
@@ -191,13 +206,36 @@ impl Commit<'_> {
         }
     }
 
-    /// Copies what the checkpoint knows of an open file to `whole`, with the footer after it, and syncs it.
-    fn complete(&mut self, open: &OpenFile, whole: &Path) -> Result<()> {
-        let path = self.root.join(&open.file.staged);
-        if self.length(&path)?.is_none_or(|bytes| bytes < open.len) {
-            return Err(Error::corrupt(&open.file.staged, "open file is gone or shorter than the checkpoint says"));
-        }
-        let mut copy = self.copy(&path, open.len, whole)?;
+    /// Makes a whole file of what the checkpoint knows of an open one, synced, unless it has its final name already.
+    fn complete(&mut self, open: &OpenFile) -> Result<StagedFile> {
+        open.check()?;
+        let (path, staged) = (self.root.join(&open.file.path), self.root.join(&open.file.staged));
+        let whole = self.root.join(whole_name(&open.file.staged));
+        let bytes = match (self.length(&path)?, &open.waiting) {
+            (Some(_), None) => open.file.bytes,
+            (Some(bytes), Some(_)) => {
+                let file = self.disk.read(&path).map_err(Error::io("read file", &path))?;
+                if parquet_file::rows_of(&file, &path)? != open.file.rows {
+                    return Err(Error::corrupt(&open.file.path, "file is there, but with other rows"));
+                }
+                bytes
+            }
+            (None, waiting) => {
+                if self.length(&staged)?.is_none_or(|bytes| bytes < open.len) {
+                    return Err(Error::gone(&open.file.staged, open.file.rows));
+                }
+                match waiting {
+                    None => self.copy_open(open, &staged, &whole)?,
+                    Some(waiting) => self.take_in(waiting, open, &staged, &whole)?,
+                }
+            }
+        };
+        Ok(StagedFile { bytes, ..open.file.clone() })
+    }
+
+    /// Copies what counts of an open file to `whole`, with the footer after it. Answers its length.
+    fn copy_open(&mut self, open: &OpenFile, staged: &Path, whole: &Path) -> Result<u64> {
+        let mut copy = self.copy(staged, open.len, whole)?;
         failpoint::reach("open-file-copied");
         (self.step)()?;
         if let Some(footer) = &open.footer {
@@ -205,7 +243,36 @@ impl Commit<'_> {
         }
         failpoint::reach("open-file-completed");
         (self.step)()?;
-        copy.sync().map_err(Error::io("sync file", whole))
+        copy.sync().map_err(Error::io("sync file", whole))?;
+        Ok(open.file.bytes)
+    }
+
+    /// Makes `whole` of an open file's row groups and a row group of the waiting rows. Answers its length.
+    fn take_in(&mut self, waiting: &Waiting, open: &OpenFile, staged: &Path, whole: &Path) -> Result<u64> {
+        let log = self.root.join(log_name(&open.file.staged));
+        let rows = row_log::read(self.disk, &log, &open.file.staged, waiting)?;
+        let schema = rows.first().map(RecordBatch::schema);
+        let schema = schema.ok_or_else(|| Error::corrupt(&open.file.staged, "waiting rows are none"))?;
+        (self.step)()?;
+        remove_if_there(self.disk, whole)?;
+        (self.step)()?;
+        let handle = self.disk.create_new(whole).map_err(Error::io("create file", whole))?;
+        let properties = parquet_file::properties(&schema, &open.file.origin);
+        let mut file = ParquetFile::new(handle, whole, schema, properties)?;
+        if let Some(footer) = &open.footer {
+            let staged = self.disk.open(staged).map_err(Error::io("open file", staged))?;
+            file.begin_with(staged, open.len, footer)?;
+        }
+        failpoint::reach("open-file-copied");
+        (self.step)()?;
+        if !mutation::on(Mutation::WaitingRowsForgotten) {
+            rows.iter().try_for_each(|batch| file.write(batch))?;
+        }
+        let bytes = file.finish()?;
+        failpoint::reach("open-file-completed");
+        (self.step)()?;
+        sync_path(self.disk, whole)?;
+        Ok(bytes)
     }
 
     /// The file's length; `None` when there is no file.
@@ -214,8 +281,8 @@ impl Commit<'_> {
     }
 }
 
-/// Removes staged files of run `run` and generations before `generation` that are not in `keep` (relative staged paths):
-/// what was written after the checkpoint that was recovered. Answers how many were removed.
+/// Removes staged files of run `run` and generations before `generation` that are not in `keep` (relative staged paths),
+/// and their logs: what was written after the checkpoint that was recovered. Answers how many were removed.
 ///
 /// Files of other runs stay, and those of later generations: a process may have been overtaken and not know it yet.
 ///
@@ -249,13 +316,16 @@ pub fn sweep(disk: &dyn Disk, root: &Path, run: &str, generation: u64, keep: &Ha
 fn run_of(path: &Path) -> Option<(&str, u64)> {
     let name = path.file_name()?.to_str()?.strip_suffix(STAGED_SUFFIX)?;
     let name = name.strip_suffix(".copy").unwrap_or(name);
-    let name = name.strip_suffix(WHOLE).unwrap_or(name);
+    let name = name.strip_suffix(WHOLE).or_else(|| name.strip_suffix(ROWS)).unwrap_or(name);
     let stem = name.strip_suffix(".parquet").or_else(|| name.strip_suffix(".csv"))?;
     super::run_of_stem(stem)
 }
 
+/// Whether a staged file is to be kept, or the one that it is the log of.
 fn is_kept(root: &Path, path: &Path, keep: &HashSet<String>) -> bool {
-    path.strip_prefix(root).ok().and_then(Path::to_str).is_some_and(|relative| keep.contains(relative))
+    let Some(relative) = path.strip_prefix(root).ok().and_then(Path::to_str) else { return false };
+    let owner = relative.strip_suffix(STAGED_SUFFIX).and_then(|name| name.strip_suffix(ROWS));
+    keep.contains(relative) || owner.is_some_and(|name| keep.contains(&format!("{name}{STAGED_SUFFIX}")))
 }
 
 fn whole_name(staged: &str) -> String {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::disk::RealDisk;
-use crate::sink::tests::{World, batch, by_date};
+use crate::sink::tests::{World, batch, by_date, metadata, row_groups};
 use crate::sink::{Format, Writers};
 use std::fs;
 use wasmill_pipeline::error::Class;
@@ -24,6 +24,12 @@ fn written_past_a_cut(world: &mut World) -> (Writers, SinkCut) {
     (writers, cut)
 }
 
+/// As a start does.
+fn recover_all(world: &World, cut: &SinkCut) -> Result<()> {
+    let completed = complete(&RealDisk, world.root(), &cut.open)?;
+    recover(&RealDisk, world.root(), &cut.finished, &completed)
+}
+
 fn in_both_formats(numbers: std::ops::Range<i64>) -> Vec<i64> {
     numbers.flat_map(|n| [n, n]).collect()
 }
@@ -36,7 +42,9 @@ fn recover_up_to(world: &World, cut: &SinkCut, mut steps: usize) -> Result<()> {
             Ok(())
         }
     };
-    Commit { disk: &RealDisk, root: world.root(), step: &mut step }.run(&cut.finished, &cut.open)
+    let mut commit = Commit { disk: &RealDisk, root: world.root(), step: &mut step };
+    let completed = cut.open.iter().map(|open| commit.complete(open)).collect::<Result<Vec<_>>>()?;
+    commit.run(&cut.finished, &completed)
 }
 
 #[test]
@@ -44,7 +52,7 @@ fn recovery_gives_the_rows_up_to_the_cut() {
     let mut world = World::new(BOTH);
     let (writers, cut) = written_past_a_cut(&mut world);
     drop(writers);
-    recover(&RealDisk, world.root(), &cut.finished, &cut.open).unwrap();
+    recover_all(&world, &cut).unwrap();
     assert_eq!(world.rows(), in_both_formats(0..150));
     assert!(world.files().iter().all(|file| !file.starts_with("_staging")), "{:?}", world.files());
 }
@@ -54,9 +62,9 @@ fn recovery_twice_is_recovery() {
     let mut world = World::new(BOTH);
     let (writers, cut) = written_past_a_cut(&mut world);
     drop(writers);
-    recover(&RealDisk, world.root(), &cut.finished, &cut.open).unwrap();
+    recover_all(&world, &cut).unwrap();
     let files = world.files();
-    recover(&RealDisk, world.root(), &cut.finished, &cut.open).unwrap();
+    recover_all(&world, &cut).unwrap();
     assert_eq!(world.files(), files);
     assert_eq!(world.rows(), in_both_formats(0..150));
 }
@@ -70,7 +78,7 @@ fn recovery_may_end_at_any_step_and_begin_again() {
         let ended = recover_up_to(&world, &cut, steps).is_err();
         let seen = world.rows();
         assert!(seen.iter().all(|&n| n < 150), "after {steps} steps a reader sees what is not in the checkpoint");
-        recover(&RealDisk, world.root(), &cut.finished, &cut.open).unwrap();
+        recover_all(&world, &cut).unwrap();
         assert_eq!(world.rows(), in_both_formats(0..150), "after {steps} steps");
         if !ended {
             assert!(steps > 20, "the steps were not taken");
@@ -83,7 +91,7 @@ fn recovery_may_end_at_any_step_and_begin_again() {
 fn a_writer_that_lost_its_place_cannot_reach_committed_files() {
     let mut world = World::new(BOTH);
     let (mut zombie, cut) = written_past_a_cut(&mut world);
-    recover(&RealDisk, world.root(), &cut.finished, &cut.open).unwrap();
+    recover_all(&world, &cut).unwrap();
     zombie.write(0, &batch(199..250), world.now).unwrap();
     zombie.cut(world.now, true).unwrap();
     assert_eq!(world.rows(), in_both_formats(0..150));
@@ -95,7 +103,7 @@ fn a_cut_that_went_through_json_recovers_the_same() {
     let (writers, cut) = written_past_a_cut(&mut world);
     drop(writers);
     let cut: SinkCut = serde_json::from_str(&serde_json::to_string(&cut).unwrap()).unwrap();
-    recover(&RealDisk, world.root(), &cut.finished, &cut.open).unwrap();
+    recover_all(&world, &cut).unwrap();
     assert_eq!(world.rows(), in_both_formats(0..150));
 }
 
@@ -107,6 +115,84 @@ fn a_file_that_is_nowhere_is_named() {
     let error = commit(&RealDisk, world.root(), &cut.finished).unwrap_err();
     assert_eq!(error.class(), Class::Corrupt);
     assert!(error.to_string().contains(&cut.finished[0].path), "{error}");
+}
+
+#[test]
+fn a_swept_staging_area_is_told_with_what_is_lost_and_the_way_out() {
+    let mut world = World::new(BOTH);
+    let (_writers, cut) = written_past_a_cut(&mut world);
+    fs::remove_dir_all(world.root().join("_staging")).unwrap();
+    let error = recover_all(&world, &cut).unwrap_err();
+    assert_eq!(error.class(), Class::Corrupt);
+    for part in ["50 rows", "_staging", "put the file back", "RUN_ID", &cut.open[0].file.staged] {
+        assert!(error.to_string().contains(part), "{error} has no {part}");
+    }
+}
+
+/// 40,000 rows in a row group, 100 that wait at the cut, and 50 that came to wait after it.
+fn waiting_past_a_cut(world: &World) -> (Writers, SinkCut) {
+    let mut writers = world.writers();
+    writers.write(0, &batch(0..40_000), world.now).unwrap();
+    writers.cut(world.now, false).unwrap();
+    for from in [40_000, 40_050] {
+        writers.write(0, &batch(from..from + 50), world.now).unwrap();
+        writers.cut(world.now, false).unwrap();
+    }
+    let cut = writers.cut(world.now, false).unwrap();
+    writers.write(0, &batch(40_100..40_150), world.now).unwrap();
+    writers.cut(world.now, false).unwrap();
+    (writers, cut)
+}
+
+#[test]
+fn recovery_ends_the_row_group_with_the_rows_that_waited_at_the_cut() {
+    let world = World::new(&[Format::Parquet]);
+    let (_writers, cut) = waiting_past_a_cut(&world);
+    let completed = complete(&RealDisk, world.root(), &cut.open).unwrap();
+    recover(&RealDisk, world.root(), &[], &completed).unwrap();
+    assert_eq!(world.rows(), (0..40_100).collect::<Vec<_>>());
+    let path = world.root().join(&completed[0].path);
+    assert_eq!(row_groups(&path), [40_000, 100]);
+    assert_eq!((completed[0].rows, completed[0].bytes), (40_100, fs::metadata(path).unwrap().len()));
+}
+
+#[test]
+fn a_file_that_recovery_completed_is_as_if_it_had_been_finished_at_the_cut() {
+    let (recovered, finished) = (World::new(&[Format::Parquet]), World::new(&[Format::Parquet]));
+    let (_writers, cut) = waiting_past_a_cut(&recovered);
+    let made = complete(&RealDisk, recovered.root(), &cut.open).unwrap();
+    recover(&RealDisk, recovered.root(), &[], &made).unwrap();
+    let mut writers = finished.writers();
+    writers.write(0, &batch(0..40_000), finished.now).unwrap();
+    writers.cut(finished.now, false).unwrap();
+    writers.write(0, &batch(40_000..40_100), finished.now).unwrap();
+    let wanted = writers.cut(finished.now, true).unwrap().finished;
+    commit(&RealDisk, finished.root(), &wanted).unwrap();
+    assert_eq!(StagedFile { bytes: wanted[0].bytes, ..made[0].clone() }, wanted[0]);
+    let metadata = |world: &World, file: &StagedFile| metadata(&world.root().join(&file.path));
+    let (made, wanted) = (metadata(&recovered, &made[0]), metadata(&finished, &wanted[0]));
+    assert_eq!(made.file_metadata(), wanted.file_metadata());
+    for (made, wanted) in made.row_groups().iter().zip(wanted.row_groups()) {
+        assert_eq!((made.num_rows(), made.ordinal()), (wanted.num_rows(), wanted.ordinal()));
+        assert_eq!((made.file_offset(), made.compressed_size()), (wanted.file_offset(), wanted.compressed_size()));
+    }
+}
+
+#[test]
+fn a_file_that_is_held_with_waiting_rows_may_be_held_again() {
+    let world = World::new(&[Format::Parquet]);
+    let (_writers, cut) = waiting_past_a_cut(&world);
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        held = complete(&RealDisk, world.root(), &cut.open).unwrap();
+        hold(&RealDisk, world.root(), &held).unwrap();
+        let keep = held.iter().map(|file| file.staged.clone()).collect();
+        sweep(&RealDisk, world.root(), "a-1", 8, &keep).unwrap();
+    }
+    assert!(world.rows().is_empty(), "no reader has seen a row");
+    commit(&RealDisk, world.root(), &held).unwrap();
+    assert_eq!(world.rows(), (0..40_100).collect::<Vec<_>>());
+    assert!(world.files().iter().all(|file| !file.starts_with("_staging")), "{:?}", world.files());
 }
 
 #[test]
@@ -124,8 +210,8 @@ fn a_final_file_of_another_length_is_never_written_over() {
 fn an_open_file_shorter_than_the_checkpoint_says_is_corrupt() {
     let mut world = World::new(BOTH);
     let (_writers, cut) = written_past_a_cut(&mut world);
-    fs::write(world.root().join(&cut.open[0].file.staged), "short").unwrap();
-    assert_eq!(recover(&RealDisk, world.root(), &[], &cut.open).unwrap_err().class(), Class::Corrupt);
+    fs::write(world.root().join(&cut.open[0].file.staged), "").unwrap();
+    assert_eq!(complete(&RealDisk, world.root(), &cut.open).unwrap_err().class(), Class::Corrupt);
 }
 
 #[test]
@@ -143,11 +229,14 @@ fn a_sweep_takes_this_run_s_orphans_alone() {
     drop(writers);
     let staging = world.root().join("_staging/events/parquet");
     let others = ["part-a-7-w0-0.parquet.tmp", "part-a-1-x-7-w0-0.parquet.tmp", "notes.txt"];
-    for name in others.into_iter().chain(["part-a-1-6-w1-9.parquet.tmp", "part-a-1-6-w1-9.parquet.whole.tmp"]) {
+    for part in ["", ".whole", ".rows", ".copy"] {
+        fs::write(staging.join(format!("part-a-1-6-w1-9.parquet{part}.tmp")), "").unwrap();
+    }
+    for name in others {
         fs::write(staging.join(name), "").unwrap();
     }
     let keep: HashSet<String> = cut.finished.iter().map(|file| file.staged.clone()).collect();
-    assert_eq!(sweep(&RealDisk, world.root(), "a-1", 8, &keep).unwrap(), 3);
+    assert_eq!(sweep(&RealDisk, world.root(), "a-1", 8, &keep).unwrap(), 6, "the open file, its log, and the strays");
     let left = world.files();
     assert_eq!(left.len(), others.len() + keep.len(), "{left:?}");
     assert!(keep.iter().all(|kept| left.contains(kept)));
@@ -191,7 +280,7 @@ proptest::proptest! {
             }
         }
         drop(writers);
-        recover(&RealDisk, world.root(), &last.finished, &last.open).unwrap();
+        recover_all(&world, &last).unwrap();
         sweep(&RealDisk, world.root(), "a-1", 8, &HashSet::new()).unwrap();
         assert_eq!(world.rows(), in_both_formats(0..kept));
         assert!(world.files().iter().all(|file| !file.starts_with("_staging")));

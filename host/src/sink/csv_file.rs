@@ -11,7 +11,7 @@ use arrow_array::{
 };
 use arrow_schema::{DataType, Schema};
 use chrono::{NaiveDate, TimeDelta};
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Bytes gathered before they go to the operating system.
@@ -19,27 +19,33 @@ const BUFFER_BYTES: usize = 64 * 1024;
 /// µs in a day of UTC.
 const DAY_US: i64 = 86_400_000_000;
 
-/// A CSV file being written: a header line, then a line per row, ended by `\n`, quoted as RFC 4180 says.
+/// A CSV file being written: a header line, then a line per row, ended by `\n`, as RFC 4180 says.
 ///
-/// Null is the empty field, as is the empty text; times are `2026-01-31T23:59:59.000000Z`, always with six digits;
-/// floats are the shortest text that reads back as the same number (`1.0`, `0.1`, `1e300`, `NaN`, `inf`); booleans
-/// `true` and `false`; bytes lowercase hexadecimal. Text is never changed, not even where a spreadsheet would take
-/// it for a formula. After an error it is of no more use.
+/// Null is nothing; text, and nothing else, is in quotation marks, so that the empty text is `""`, a text that looks like
+/// a number, a null or a comment is told from one, and so is the header, whatever the rows are. Times are
+/// `2026-01-31T23:59:59.000000Z`, always with six digits; floats are the shortest text that reads back as the same number
+/// (`1.0`, `0.1`, `1e300`, `NaN`, `inf`); booleans `true` and `false`; bytes lowercase hexadecimal, which is text. Text is
+/// never changed, not even where a spreadsheet would take it for a formula. After an error it is of no more use.
 pub(super) struct CsvFile {
-    writer: csv::Writer<Counted>,
+    file: Box<dyn DiskFile>,
     path: PathBuf,
-    /// One field being formatted; kept to be used again.
-    field: Vec<u8>,
+    /// What the operating system does not have yet.
+    lines: Vec<u8>,
+    /// How much it has.
+    written_bytes: u64,
     dates: DateText,
 }
 
 impl CsvFile {
     /// Starts a file with its header line; nothing may have been written to it.
-    pub(super) fn new(file: Box<dyn DiskFile>, path: &Path, schema: &Schema) -> Result<Self> {
-        let counted = Counted { file, bytes: 0 };
-        let mut writer = csv::WriterBuilder::new().buffer_capacity(BUFFER_BYTES).from_writer(counted);
-        writer.write_record(schema.fields().iter().map(|field| field.name())).map_err(Error::csv(path))?;
-        Ok(Self { writer, path: path.to_path_buf(), field: Vec::new(), dates: DateText::default() })
+    pub(super) fn new(file: Box<dyn DiskFile>, path: &Path, schema: &Schema) -> Self {
+        let mut lines = Vec::with_capacity(BUFFER_BYTES);
+        for (index, field) in schema.fields().iter().enumerate() {
+            separate(index, &mut lines);
+            push_text(field.name().as_bytes(), &mut lines);
+        }
+        lines.push(b'\n');
+        Self { file, path: path.to_path_buf(), lines, written_bytes: 0, dates: DateText::default() }
     }
 
     /// Appends rows of the file's schema.
@@ -47,33 +53,61 @@ impl CsvFile {
         let columns: Option<Vec<Column>> = batch.columns().iter().map(|array| Column::of(array.as_ref())).collect();
         let columns = columns.expect("outputs with types that CSV has no form for are refused at the start");
         for row in 0..batch.num_rows() {
-            for column in &columns {
-                self.write_field(column, row).map_err(Error::csv(&self.path))?;
+            for (index, column) in columns.iter().enumerate() {
+                separate(index, &mut self.lines);
+                column.format(row, &mut self.lines, &mut self.dates);
             }
-            self.writer.write_record(None::<&[u8]>).map_err(Error::csv(&self.path))?;
+            self.lines.push(b'\n');
+            if self.lines.len() >= BUFFER_BYTES {
+                self.hand_over()?;
+            }
         }
         Ok(())
     }
 
-    fn write_field(&mut self, column: &Column, row: usize) -> csv::Result<()> {
-        if let Column::Text(texts) = column {
-            return self.writer.write_field(if texts.is_null(row) { "" } else { texts.value(row) });
-        }
-        self.field.clear();
-        column.format(row, &mut self.field, &mut self.dates);
-        self.writer.write_field(&self.field)
+    fn hand_over(&mut self) -> Result<()> {
+        self.file.write_all(&self.lines).map_err(Error::io("write rows", &self.path))?;
+        self.written_bytes += self.lines.len() as u64;
+        self.lines.clear();
+        Ok(())
     }
 
-    /// About how long the file is: what is still in memory is not counted.
+    /// How long the file is.
     pub(super) fn size(&self) -> u64 {
-        self.writer.get_ref().bytes
+        self.written_bytes + self.lines.len() as u64
     }
 
     /// Hands all to the operating system. Answers the file's length.
     pub(super) fn flush(&mut self) -> Result<u64> {
-        self.writer.flush().map_err(Error::io("write rows", &self.path))?;
-        Ok(self.size())
+        self.hand_over()?;
+        Ok(self.written_bytes)
     }
+}
+
+/// Begins the next field of a line.
+fn separate(index: usize, out: &mut Vec<u8>) {
+    if index > 0 {
+        out.push(b',');
+    }
+}
+
+/// Appends a text in quotation marks, those within it twice.
+fn push_text(text: &[u8], out: &mut Vec<u8>) {
+    out.push(b'"');
+    for (index, part) in text.split(|&byte| byte == b'"').enumerate() {
+        if index > 0 {
+            out.extend(b"\"\"");
+        }
+        out.extend_from_slice(part);
+    }
+    out.push(b'"');
+}
+
+/// Appends bytes as a text of lowercase hexadecimal digits.
+fn push_bytes(bytes: &[u8], out: &mut Vec<u8>) {
+    out.push(b'"');
+    push_hex(bytes, out);
+    out.push(b'"');
 }
 
 /// Whether a column of this type can be written.
@@ -138,9 +172,9 @@ impl<'a> Column<'a> {
     /// Appends the text of one value; nothing for null.
     fn format(&self, row: usize, out: &mut Vec<u8>, dates: &mut DateText) {
         match self {
-            Self::Text(texts) if texts.is_valid(row) => out.extend(texts.value(row).as_bytes()),
-            Self::Bytes(values) if values.is_valid(row) => push_hex(values.value(row), out),
-            Self::LargeBytes(values) if values.is_valid(row) => push_hex(values.value(row), out),
+            Self::Text(texts) if texts.is_valid(row) => push_text(texts.value(row).as_bytes(), out),
+            Self::Bytes(values) if values.is_valid(row) => push_bytes(values.value(row), out),
+            Self::LargeBytes(values) if values.is_valid(row) => push_bytes(values.value(row), out),
             Self::Boolean(values) if values.is_valid(row) => {
                 out.extend(if values.value(row) { &b"true"[..] } else { b"false" });
             }
@@ -212,24 +246,6 @@ impl DateText {
     }
 }
 
-/// A file that counts what is written to it.
-struct Counted {
-    file: Box<dyn DiskFile>,
-    bytes: u64,
-}
-
-impl Write for Counted {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(buffer)?;
-        self.bytes += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -238,6 +254,18 @@ mod tests {
         let mut out = Vec::new();
         DateText::default().push(time_us, &mut out);
         String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn quotation_marks_are_doubled_and_nothing_else_is_changed() {
+        let quoted = |text: &str| {
+            let mut out = Vec::new();
+            push_text(text.as_bytes(), &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(quoted(""), "\"\"");
+        assert_eq!(quoted("\""), "\"\"\"\"");
+        assert_eq!(quoted(" a\r\n\"b\",\\\" "), "\" a\r\n\"\"b\"\",\\\"\" \"");
     }
 
     #[test]

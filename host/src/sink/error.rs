@@ -53,6 +53,18 @@ pub enum Error {
         /// What is wrong.
         problem: &'static str,
     },
+    /// A file in the staging area that the checkpoint needs is not there.
+    #[error(
+        "a staged file is gone or cut short, and {rows} rows of the checkpoint with it: somebody changed `_staging`, \
+         which is part of the checkpoint; put the file back, or begin anew with another RUN_ID and OUTPUT_PATH: that reads \
+         all that the topic still has, and what is committed here stays as it is, file={file}"
+    )]
+    Gone {
+        /// The file, relative to the output root, as the checkpoint names it.
+        file: String,
+        /// How many rows of the checkpoint are in no other file.
+        rows: u64,
+    },
     /// An earlier error, of this class, ended the life of these writers.
     #[error("writers are stopped by an earlier error")]
     Stopped(Class),
@@ -68,7 +80,7 @@ impl Error {
                 inner.downcast_ref::<io::Error>().map_or(Class::Bug, io_class)
             }
             Self::Parquet { .. } | Self::Rows { .. } => Class::Bug,
-            Self::Corrupt { .. } => Class::Corrupt,
+            Self::Corrupt { .. } | Self::Gone { .. } => Class::Corrupt,
             Self::Stopped(class) => *class,
         }
     }
@@ -81,14 +93,8 @@ impl Error {
         move |source| Self::Parquet { path: path.to_path_buf(), source }
     }
 
-    pub(super) fn csv(path: &Path) -> impl FnOnce(csv::Error) -> Self {
-        move |error| {
-            let source = match error.into_kind() {
-                csv::ErrorKind::Io(source) => source,
-                other => io::Error::other(format!("{other:?}")),
-            };
-            Self::Io { doing: "write rows", path: path.to_path_buf(), source }
-        }
+    pub(super) fn gone(file: &str, rows: u64) -> Self {
+        Self::Gone { file: file.to_owned(), rows }
     }
 
     pub(super) fn corrupt(file: &str, problem: &'static str) -> Self {
@@ -137,9 +143,8 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_seen_through_the_encoders() {
-        let full = || io::Error::from_raw_os_error(28);
-        assert_eq!(Error::parquet(Path::new("x"))(ParquetError::from(full())).class(), Class::Unavailable);
-        assert_eq!(Error::csv(Path::new("x"))(csv::Error::from(full())).class(), Class::Unavailable);
+    fn a_full_disk_is_seen_through_the_encoder() {
+        let full = ParquetError::from(io::Error::from_raw_os_error(28));
+        assert_eq!(Error::parquet(Path::new("x"))(full).class(), Class::Unavailable);
     }
 }

@@ -6,9 +6,9 @@
 //!                                               └─ open files go on    └─ crash: recover commits what the cut holds
 //! ```
 //! Files roll by rows, bytes and age, never because of a checkpoint: a file may span many. Each checkpoint lists the
-//! files finished since the last one, and for every file still open how many of its bytes count and which footer makes
-//! those bytes a whole file. Recovery makes that file, so no row is lost; rows after the checkpoint are
-//! not in it and are read again, so no row is there twice.
+//! files finished since the last one, and for every file still open how many of its bytes count and what makes those
+//! bytes a whole file: a footer, and the rows that wait in a log beside it for the end of their row group. Recovery makes
+//! that file, so no row is lost; rows after the checkpoint are not in it and are read again, so no row is there twice.
 //!
 //! Every file has an [`Origin`]: what made its rows. Parquet files carry it themselves, and before a file gets its final
 //! name, the ledger below the output root has a line of it.
@@ -24,19 +24,20 @@ mod ledger;
 mod origin;
 mod parquet_file;
 mod partition;
+mod row_log;
 mod staged;
 mod writers;
 
 #[cfg(test)]
 mod tests;
 
-pub use commit::{commit, hold, make_root, recover, sweep, sync};
+pub use commit::{commit, complete, hold, make_root, recover, sweep, sync};
 pub use dead_letters::{dead_letter_batch, dead_letter_schema};
 pub use error::{Error, Result};
 pub use ledger::{Committed, LEDGER, find_committed, note_files};
 pub use origin::Origin;
 pub use parquet_file::origin_of;
-pub use staged::{Format, OpenFile, SinkCut, StagedFile};
+pub use staged::{Format, OpenFile, SinkCut, StagedFile, Waiting};
 pub use writers::Writers;
 
 use arrow_schema::SchemaRef;
@@ -76,8 +77,7 @@ pub struct ByDate {
 
 /// When a file is finished and the next begun; whichever is reached first.
 ///
-/// Besides, a Parquet file of 64 row groups is finished at the next checkpoint (each checkpoint ends a row group), and
-/// an output keeps at most 32 dates open.
+/// Besides, a Parquet file of 64 row groups is finished at the next checkpoint, and an output keeps at most 32 dates open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Roll {
     /// No file has more rows than this; above 0.

@@ -1,8 +1,10 @@
-//! One Parquet file being written, which at any flush knows the footer that would complete it.
+//! One Parquet file being written, which at any cut knows what would complete it.
 
 use super::dictionary_column::{DictionaryColumn, Zstd};
 use super::error::{Error, Result};
 use super::origin::Origin;
+use super::row_log::RowLog;
+use super::staged::Waiting;
 use crate::disk::DiskFile;
 use arrow_array::RecordBatch;
 use arrow_schema::{DataType, FieldRef, Schema, SchemaRef};
@@ -10,13 +12,15 @@ use parquet::arrow::ArrowSchemaConverter;
 use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
+use parquet::file::FOOTER_SIZE;
 use parquet::file::metadata::{
-    FileMetaData, FooterTail, KeyValue, ParquetMetaData, ParquetMetaDataReader, ParquetMetaDataWriter,
+    FileMetaData, FooterTail, KeyValue, ParquetMetaData, ParquetMetaDataOptions, ParquetMetaDataReader,
+    ParquetMetaDataWriter, RowGroupMetaData,
 };
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::{ColumnDescPtr, ColumnPath};
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -24,32 +28,44 @@ use std::sync::Arc;
 const ROW_GROUP_ROWS: usize = 128 * 1024;
 /// Bytes in a row group, which bounds memory when rows are large (dead letters).
 const ROW_GROUP_BYTES: usize = 32 * 1024 * 1024;
+/// From so many rows on a cut ends the row group instead of keeping its rows in the log: a quarter of what it may have is
+/// of use to readers, and so the log's part of a cut takes milliseconds, whatever the traffic.
+const LOGGED_ROWS: usize = ROW_GROUP_ROWS / 4;
+/// And from so many bytes of Arrow on, which bounds what is in memory for the log where rows are large.
+const LOGGED_BYTES: usize = 8 * 1024 * 1024;
 /// Rows that the encoder takes between two looks at the page size, where values may be megabytes: a page's length
 /// is an `i32`, so 8 payloads of Kafka's usual largest size and even of 100 MB fit.
 const BINARY_STEP_ROWS: usize = 8;
 
+/// By this Spark knows that dates and times are of the proleptic Gregorian calendar, as they are by the format, and reads
+/// those before 1900 as they stand; without it, it refuses them. No other reader looks at it.
+///
+/// # Source
+/// Apache Spark, `DataSourceUtils.datetimeRebaseSpec` and `int96RebaseSpec`: files of Spark 3.1 and later without a mark
+/// for the old calendar.
+const PROLEPTIC: (&str, &str) = ("org.apache.spark.version", "3.1.0");
+
 /// How the files of an output are encoded.
 ///
 /// zstd level 1, statistics per column chunk and no page index (so that a footer stands alone); integers and
-/// times delta-packed; text as lengths and bytes. Columns that arrive as dictionaries are [`DictionaryColumn`]'s. The
+/// times delta-packed; text and bytes plain, for Spark (to 4.0 at least) reads wrong values where their lengths are packed
+/// and there are nulls, or more than 4,096 rows in a page. Columns that arrive as dictionaries are [`DictionaryColumn`]'s. The
 /// file's schema is Parquet's own, without Arrow's beside it: every reader sees plain strings, and times as
 /// `TIMESTAMP(MICROS, UTC)`.
 pub(super) fn properties(schema: &Schema, origin: &Origin) -> WriterProperties {
-    let entries: Vec<_> =
-        origin.entries().map(|(key, value)| KeyValue::new(key.to_owned(), value.to_owned())).collect();
+    let entries = origin.entries().chain([PROLEPTIC]);
+    let entries: Vec<_> = entries.map(|(key, value)| KeyValue::new(key.to_owned(), value.to_owned())).collect();
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_offset_index_disabled(true)
         .set_dictionary_enabled(false)
-        .set_key_value_metadata((!entries.is_empty()).then_some(entries));
+        .set_key_value_metadata(Some(entries));
     for field in schema.fields() {
         let column = ColumnPath::from(field.name().as_str());
         properties = match field.data_type() {
-            DataType::Utf8 => properties.set_column_encoding(column, Encoding::DELTA_LENGTH_BYTE_ARRAY),
             DataType::Binary | DataType::LargeBinary => properties
                 .set_write_batch_size(BINARY_STEP_ROWS)
-                .set_column_encoding(column.clone(), Encoding::DELTA_LENGTH_BYTE_ARRAY)
                 .set_column_statistics_enabled(column, EnabledStatistics::None),
             DataType::Int32 | DataType::Int64 | DataType::Timestamp(..) => {
                 properties.set_column_encoding(column, Encoding::DELTA_BINARY_PACKED)
@@ -60,11 +76,20 @@ pub(super) fn properties(schema: &Schema, origin: &Origin) -> WriterProperties {
     properties.build()
 }
 
+/// What a file is at a cut: see [`OpenFile`](super::OpenFile).
+pub(super) struct Cut {
+    pub(super) len: u64,
+    pub(super) footer: Option<Vec<u8>>,
+    pub(super) waiting: Option<Waiting>,
+}
+
 /// A Parquet file being written. After an error it is of no more use.
 pub(super) struct ParquetFile {
     writer: SerializedFileWriter<Box<dyn DiskFile>>,
     columns: ArrowRowGroupWriterFactory,
     schema: SchemaRef,
+    /// Row groups that were not made here.
+    earlier: Vec<RowGroupMetaData>,
     row_group: Option<RowGroup>,
     zstd: Zstd,
     path: PathBuf,
@@ -74,6 +99,12 @@ pub(super) struct ParquetFile {
 struct RowGroup {
     columns: Vec<Column>,
     rows: usize,
+    /// About how long its rows are in memory, as far as that matters.
+    arrow_bytes: usize,
+    /// The rows that no cut has put into the log yet; nothing once the next cut will end the row group anyway.
+    new_rows: Vec<RecordBatch>,
+    /// Those that are there.
+    logged: Option<Waiting>,
 }
 
 /// One of its columns.
@@ -95,7 +126,29 @@ impl RowGroup {
             }
         }
         self.rows += batch.num_rows();
+        if !self.is_large() {
+            for column in batch.columns() {
+                self.arrow_bytes += column.to_data().get_slice_memory_size()?;
+            }
+            self.new_rows.push(batch.clone());
+        }
+        if self.is_large() {
+            self.new_rows = Vec::new();
+        }
         Ok(())
+    }
+
+    /// Whether it is of use to readers as it is.
+    fn is_large(&self) -> bool {
+        self.rows >= LOGGED_ROWS || self.arrow_bytes >= LOGGED_BYTES
+    }
+
+    /// Sees to it that the log has all rows, and says where.
+    fn log(&mut self, log: &mut RowLog) -> Result<Option<Waiting>> {
+        let from = self.logged.map_or(log.length(), |logged| logged.from);
+        log.append(&std::mem::take(&mut self.new_rows))?;
+        self.logged = Some(Waiting { from, to: log.length(), rows: self.rows as u64 });
+        Ok(self.logged)
     }
 
     /// About how long it is so far.
@@ -128,7 +181,8 @@ impl ParquetFile {
         let descriptor = ArrowSchemaConverter::new().convert(&schema)?;
         let writer = SerializedFileWriter::new(file, descriptor.root_schema_ptr(), Arc::new(properties))?;
         let columns = ArrowRowGroupWriterFactory::new(&writer, Arc::clone(&schema));
-        Ok(Self { writer, columns, schema, row_group: None, zstd: Zstd::new()?, path: path.to_path_buf() })
+        let (earlier, row_group, zstd, path) = (Vec::new(), None, Zstd::new()?, path.to_path_buf());
+        Ok(Self { writer, columns, schema, earlier, row_group, zstd, path })
     }
 
     /// Appends rows of the file's schema.
@@ -163,7 +217,8 @@ impl ParquetFile {
                 Column::Other(Box::new(other))
             }
         };
-        Ok(RowGroup { columns: columns.map(column).collect(), rows: 0 })
+        let columns = columns.map(column).collect();
+        Ok(RowGroup { columns, rows: 0, arrow_bytes: 0, new_rows: Vec::new(), logged: None })
     }
 
     fn end_row_group(&mut self) -> std::result::Result<(), ParquetError> {
@@ -189,42 +244,101 @@ impl ParquetFile {
 
     /// How many row groups there are, not counting the one in memory.
     pub(super) fn row_groups(&self) -> usize {
-        self.writer.flushed_row_groups().len()
+        self.earlier.len() + self.writer.flushed_row_groups().len()
     }
 
-    /// Ends the row group and hands all to the operating system. Answers the file's length, and the footer that after
-    /// so many bytes makes it whole.
-    pub(super) fn flush(&mut self) -> Result<(u64, Vec<u8>)> {
-        self.end_row_group().map_err(Error::parquet(&self.path))?;
+    /// What the file is now, with all in the hands of the operating system: a row group that is large ends, the rows of
+    /// one that is not go to the log.
+    pub(super) fn cut(&mut self, log: &mut RowLog) -> Result<Cut> {
+        if self.row_group.as_ref().is_some_and(RowGroup::is_large) {
+            self.end_row_group().map_err(Error::parquet(&self.path))?;
+        }
+        let waiting = self.row_group.as_mut().map_or(Ok(None), |row_group| row_group.log(log))?;
         self.writer.flush().map_err(Error::io("write rows", &self.path))?;
         let footer = self.footer().map_err(Error::parquet(&self.path))?;
-        Ok((self.writer.bytes_written() as u64, footer))
+        Ok(Cut { len: self.writer.bytes_written() as u64, footer, waiting })
     }
 
-    fn footer(&self) -> std::result::Result<Vec<u8>, ParquetError> {
-        let row_groups = self.writer.flushed_row_groups();
-        let first = row_groups.first().ok_or_else(|| ParquetError::General("no rows".to_owned()))?;
+    /// What makes the row groups so far a whole file; `None` where there are none.
+    fn footer(&self) -> std::result::Result<Option<Vec<u8>>, ParquetError> {
+        let row_groups = self.earlier.iter().chain(self.writer.flushed_row_groups()).cloned();
+        let row_groups =
+            (0..).zip(row_groups).map(|(ordinal, group)| group.into_builder().set_ordinal(ordinal).build());
+        let row_groups = row_groups.collect::<std::result::Result<Vec<_>, _>>()?;
+        let Some(first) = row_groups.first() else { return Ok(None) };
         let properties = self.writer.properties();
         let file = FileMetaData::new(
             properties.writer_version().as_num(),
-            row_groups.iter().map(parquet::file::metadata::RowGroupMetaData::num_rows).sum(),
+            row_groups.iter().map(RowGroupMetaData::num_rows).sum(),
             Some(properties.created_by().to_owned()),
             properties.key_value_metadata().cloned(),
             first.schema_descr_ptr(),
             None,
         );
-        let metadata = ParquetMetaData::new(file, row_groups.to_vec());
+        let metadata = ParquetMetaData::new(file, row_groups);
         let mut footer = Vec::new();
         ParquetMetaDataWriter::new(&mut footer, &metadata).finish()?;
-        Ok(footer)
+        Ok(Some(footer))
+    }
+
+    /// Begins with the row groups of a file of the same columns: its first `len` bytes, of which `footer` tells.
+    pub(super) fn begin_with(&mut self, file: impl Read, len: u64, footer: &[u8]) -> Result<()> {
+        self.earlier = metadata_of(footer).map_err(Error::parquet(&self.path))?.row_groups().to_vec();
+        let io = |error| Error::io("copy rows", &self.path)(error);
+        let mut file = file.take(len);
+        // Both begin with the same magic.
+        let mut magic = file.by_ref().take(self.writer.bytes_written() as u64);
+        io::copy(&mut magic, &mut io::sink()).map_err(io)?;
+        io::copy(&mut file, &mut Raw(&mut self.writer)).map_err(io)?;
+        if self.writer.bytes_written() as u64 == len {
+            Ok(())
+        } else {
+            Err(Error::corrupt(&self.path.display().to_string(), "file became shorter while being read"))
+        }
     }
 
     /// Writes the footer and hands all to the operating system. Answers the file's length.
     pub(super) fn finish(mut self) -> Result<u64> {
         self.end_row_group().map_err(Error::parquet(&self.path))?;
-        self.writer.finish().map_err(Error::parquet(&self.path))?;
+        let footer = self.footer().map_err(Error::parquet(&self.path))?.expect("no file is made without rows");
+        let written = self.writer.write_all(&footer).and_then(|()| self.writer.flush());
+        written.map_err(Error::io("write rows", &self.path))?;
         Ok(self.writer.bytes_written() as u64)
     }
+}
+
+/// Bytes straight into a file.
+struct Raw<'a>(&'a mut SerializedFileWriter<Box<dyn DiskFile>>);
+
+impl Write for Raw<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write_all(bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// What a footer says, by its bytes up to the end of the file.
+fn metadata_of(footer: &[u8]) -> std::result::Result<ParquetMetaData, ParquetError> {
+    let cut_short = || ParquetError::General("it is cut short".to_owned());
+    let (rest, tail) = footer.split_last_chunk().ok_or_else(cut_short)?;
+    let length = FooterTail::try_new(tail)?.metadata_length();
+    let start = rest.len().checked_sub(length).ok_or_else(cut_short)?;
+    // As they are, for they may be written again.
+    let options = ParquetMetaDataOptions::new().with_encoding_stats_as_mask(false);
+    ParquetMetaDataReader::decode_metadata_with_options(&rest[start..], Some(&options))
+}
+
+/// How many rows a whole Parquet file has.
+///
+/// # Errors
+/// `Parquet` where it is none; `path` is where it is.
+pub(super) fn rows_of(file: &[u8], path: &Path) -> Result<u64> {
+    let metadata = metadata_of(file).map_err(Error::parquet(path))?;
+    Ok(metadata.file_metadata().num_rows() as u64)
 }
 
 /// What a Parquet file says of its origin: nothing where wasmill did not write it.
@@ -235,15 +349,16 @@ pub fn origin_of(file: &mut (impl Read + Seek), path: &Path) -> Result<Origin> {
     let io = |error| Error::io("read the footer", path)(error);
     let length = file.seek(SeekFrom::End(0)).map_err(io)?;
     let cut_short = || Error::parquet(path)(ParquetError::General("it is cut short".to_owned()));
-    let mut tail = [0; 8];
-    file.seek(SeekFrom::Start(length.checked_sub(8).ok_or_else(cut_short)?)).map_err(io)?;
+    let mut tail = [0; FOOTER_SIZE];
+    let tail_start = length.checked_sub(FOOTER_SIZE as u64).ok_or_else(cut_short)?;
+    file.seek(SeekFrom::Start(tail_start)).map_err(io)?;
     file.read_exact(&mut tail).map_err(io)?;
-    let footer = FooterTail::try_new(&tail).map_err(Error::parquet(path))?.metadata_length();
-    let start = (length - 8).checked_sub(footer as u64).ok_or_else(cut_short)?;
-    let mut bytes = vec![0; footer];
+    let metadata = FooterTail::try_new(&tail).map_err(Error::parquet(path))?.metadata_length();
+    let start = tail_start.checked_sub(metadata as u64).ok_or_else(cut_short)?;
+    let mut footer = vec![0; metadata + FOOTER_SIZE];
     file.seek(SeekFrom::Start(start)).map_err(io)?;
-    file.read_exact(&mut bytes).map_err(io)?;
-    let metadata = ParquetMetaDataReader::decode_metadata(&bytes).map_err(Error::parquet(path))?;
+    file.read_exact(&mut footer).map_err(io)?;
+    let metadata = metadata_of(&footer).map_err(Error::parquet(path))?;
     let entries = metadata.file_metadata().key_value_metadata().cloned().unwrap_or_default();
     Ok(entries.into_iter().filter_map(|entry| Some((entry.key, entry.value?))).collect())
 }

@@ -83,16 +83,31 @@ fn staged_path(path: &str) -> String {
 }
 
 /// A file that goes on after the checkpoint, and how to make a whole file of what it held at the checkpoint:
-/// its first `len` bytes, then `footer`.
+/// its first `len` bytes, then `footer`; or, where rows wait, those bytes' row groups, then a row group of the rows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenFile {
-    /// The whole file that recovery would make; its `bytes` count the footer.
+    /// The whole file that recovery would make; its `bytes` count the footer. What the waiting rows take, only making it
+    /// tells: `rows` has them, `bytes` has them not.
     pub file: StagedFile,
     /// How many bytes of the staged file belong to the checkpoint.
     pub len: u64,
-    /// What Parquet wants after them; CSV wants nothing. Hexadecimal in JSON.
+    /// What Parquet wants after them where they hold row groups; CSV wants nothing. Hexadecimal in JSON.
     #[serde(default, serialize_with = "to_hex", deserialize_with = "from_hex")]
     pub footer: Option<Vec<u8>>,
+    /// Rows that are in no row group yet; nothing in checkpoints of releases that ended one at each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<Waiting>,
+}
+
+/// The stretch of a file's log that holds the rows which wait for the end of their row group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// Where it begins, bytes from the log's beginning.
+    pub from: u64,
+    /// Where it ends, exclusive.
+    pub to: u64,
+    /// How many rows it holds.
+    pub rows: u64,
 }
 
 impl OpenFile {
@@ -102,6 +117,11 @@ impl OpenFile {
         let footer = self.footer.as_ref().map_or(0, |footer| footer.len() as u64);
         if self.len.checked_add(footer) != Some(self.file.bytes) {
             return Err(Error::corrupt(&self.file.path, "checkpoint contradicts itself on the length"));
+        }
+        if let Some(waiting) = &self.waiting
+            && (self.file.format != Format::Parquet || waiting.from >= waiting.to || waiting.rows > self.file.rows)
+        {
+            return Err(Error::corrupt(&self.file.path, "checkpoint contradicts itself on the waiting rows"));
         }
         Ok(())
     }
@@ -161,7 +181,7 @@ mod tests {
     fn open_file() -> OpenFile {
         let mut file = StagedFile::new("pages", Format::Parquet, "pages/parquet/part-a-1-w0-0.parquet".into());
         file.bytes = 103;
-        OpenFile { file, len: 100, footer: Some(vec![0, 0xab, 255]) }
+        OpenFile { file, len: 100, footer: Some(vec![0, 0xab, 255]), waiting: None }
     }
 
     #[test]
@@ -196,5 +216,16 @@ mod tests {
     fn lengths_that_do_not_add_up_are_refused() {
         let lying = OpenFile { len: u64::MAX, ..open_file() };
         assert!(lying.check().is_err());
+        let waiting = |from, to, rows| OpenFile { waiting: Some(Waiting { from, to, rows }), ..open_file() };
+        assert!(waiting(0, 9, 0).check().is_ok());
+        assert!(waiting(9, 9, 0).check().is_err(), "no frame is of no bytes");
+        assert!(waiting(0, 9, 1).check().is_err(), "the file has no row");
+    }
+
+    #[test]
+    fn an_open_file_of_a_release_without_waiting_rows_is_read() {
+        let json = serde_json::to_string(&open_file()).unwrap();
+        assert!(!json.contains("waiting"), "{json}");
+        assert_eq!(serde_json::from_str::<OpenFile>(&json).unwrap().waiting, None);
     }
 }

@@ -9,7 +9,8 @@ use arrow_array::{
     ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
 use arrow_schema::{DataType, Field, Schema};
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
@@ -174,7 +175,7 @@ fn readers_see_plain_text_and_utc_times() {
     writers.write(0, &batch(0..10), world.now).unwrap();
     let files = world.commit_all(&mut writers);
     let file = File::open(world.root().join(&files[0].path)).unwrap();
-    let metadata = ArrowReaderMetadata::load(&file, parquet::arrow::arrow_reader::ArrowReaderOptions::new()).unwrap();
+    let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).unwrap();
     let types: Vec<_> = metadata.schema().fields().iter().map(|field| field.data_type().clone()).collect();
     assert_eq!(types[..4], [timestamp_type(), DataType::Utf8, DataType::Int64, DataType::Utf8]);
 }
@@ -278,13 +279,73 @@ fn a_file_is_finished_at_the_checkpoint_that_finds_it_old() {
     assert_eq!((old.finished.len(), old.open.len()), (1, 0));
 }
 
+/// More rows than a cut leaves in the log.
+const MANY: i64 = 40_000;
+
 #[test]
-fn a_file_of_many_small_checkpoints_is_finished() {
+fn however_many_cuts_there_are_a_file_of_few_rows_has_one_row_group() {
+    let written = |cuts: i64| {
+        let world = World::new(&[Format::Parquet]);
+        let mut writers = world.writers();
+        for from in (0..1_200).step_by(1_200 / cuts as usize) {
+            writers.write(0, &batch(from..from + 1_200 / cuts), world.now).unwrap();
+            writers.cut(world.now, false).unwrap();
+        }
+        let file = world.commit_all(&mut writers).remove(0);
+        assert_eq!(row_groups(&world.root().join(&file.path)), [1_200]);
+        assert_eq!(world.rows(), (0..1_200).collect::<Vec<_>>());
+        file.bytes
+    };
+    let (at_once, in_100_cuts) = (written(1), written(100));
+    assert!(in_100_cuts <= at_once + at_once / 10, "{in_100_cuts} bytes instead of {at_once}");
+}
+
+/// What a file's footer says.
+pub(super) fn metadata(path: &Path) -> Arc<ParquetMetaData> {
+    Arc::clone(ArrowReaderMetadata::load(&File::open(path).unwrap(), ArrowReaderOptions::new()).unwrap().metadata())
+}
+
+/// The rows of each row group.
+pub(super) fn row_groups(path: &Path) -> Vec<i64> {
+    metadata(path).row_groups().iter().map(RowGroupMetaData::num_rows).collect()
+}
+
+#[test]
+fn a_cut_writes_what_is_new_since_the_last_one() {
     let world = World::new(&[Format::Parquet]);
     let mut writers = world.writers();
-    let mut finished = 0;
-    for n in 0..65 {
-        writers.write(0, &batch(n..n + 1), world.now).unwrap();
+    let mut waiting = |rows: Range<i64>| {
+        writers.write(0, &batch(rows), world.now).unwrap();
+        writers.cut(world.now, false).unwrap().open[0].waiting.unwrap()
+    };
+    let (first, second, none) = (waiting(0..1_000), waiting(1_000..1_010), waiting(0..0));
+    assert_eq!((first.rows, second.rows, none), (1_000, 1_010, second));
+    assert_eq!(first.from, second.from);
+    assert!(second.to - first.to < first.to / 4, "{first:?} {second:?}");
+}
+
+#[test]
+fn a_large_row_group_ends_at_a_cut_and_what_comes_next_waits() {
+    let world = World::new(&[Format::Parquet]);
+    let mut writers = world.writers();
+    writers.write(0, &batch(0..MANY), world.now).unwrap();
+    let large = writers.cut(world.now, false).unwrap().open.remove(0);
+    assert!(large.footer.is_some() && large.waiting.is_none());
+    writers.write(0, &batch(MANY..MANY + 10), world.now).unwrap();
+    let next = writers.cut(world.now, false).unwrap().open.remove(0);
+    assert_eq!((next.len, next.footer, next.waiting.unwrap().rows), (large.len, large.footer, 10));
+    let file = world.commit_all(&mut writers).remove(0);
+    assert_eq!(row_groups(&world.root().join(&file.path)), [MANY, 10]);
+}
+
+#[test]
+fn a_file_of_many_row_groups_is_finished() {
+    let mut world = World::new(&[Format::Parquet]);
+    world.spec.roll.max_rows = u64::MAX;
+    let mut writers = world.writers();
+    let (rows, mut finished) = (batch(0..MANY), 0);
+    for _ in 0..65 {
+        writers.write(0, &rows, world.now).unwrap();
         finished += writers.cut(world.now, false).unwrap().finished.len();
     }
     assert_eq!(finished, 1);
@@ -294,14 +355,38 @@ fn a_file_of_many_small_checkpoints_is_finished() {
 fn the_footer_of_an_open_file_is_the_one_that_finishing_writes() {
     let world = World::new(&[Format::Parquet]);
     let mut writers = world.writers();
-    writers.write(0, &batch(0..10), world.now).unwrap();
+    writers.write(0, &batch(0..MANY), world.now).unwrap();
     writers.cut(world.now, false).unwrap();
-    writers.write(0, &batch(10..20), world.now).unwrap();
+    writers.write(0, &batch(0..MANY), world.now).unwrap();
     let open = writers.cut(world.now, false).unwrap().open.remove(0);
     let finished = writers.cut(world.now, true).unwrap().finished.remove(0);
     assert_eq!(open.file, finished);
     let bytes = std::fs::read(world.root().join(&finished.staged)).unwrap();
     assert_eq!(&bytes[open.len as usize..], open.footer.unwrap());
+}
+
+#[test]
+fn a_file_says_by_which_calendar_its_times_are_to_spark() {
+    let world = World::new(&[Format::Parquet]);
+    let mut writers = world.writers();
+    writers.write(0, &batch(0..1), world.now).unwrap();
+    let file = world.commit_all(&mut writers).remove(0);
+    let metadata = metadata(&world.root().join(file.path));
+    let entries = metadata.file_metadata().key_value_metadata().unwrap();
+    let version = entries.iter().find(|entry| entry.key == "org.apache.spark.version").unwrap();
+    // Spark compares them as text.
+    assert!(version.value.as_deref().unwrap() >= "3.1.0");
+}
+
+#[test]
+fn text_is_in_an_encoding_that_spark_reads_right() {
+    let world = World::new(&[Format::Parquet]);
+    let mut writers = world.writers();
+    writers.write(0, &batch(0..10), world.now).unwrap();
+    let file = world.commit_all(&mut writers).remove(0);
+    let metadata = metadata(&world.root().join(file.path));
+    let encodings: Vec<_> = metadata.row_group(0).column(3).encodings().collect();
+    assert!(!encodings.contains(&parquet::basic::Encoding::DELTA_LENGTH_BYTE_ARRAY), "{encodings:?}");
 }
 
 #[test]
@@ -330,18 +415,35 @@ fn hundreds_of_days_do_not_keep_hundreds_of_files_open() {
 }
 
 #[test]
-fn csv_quotes_what_needs_it_and_leaves_nulls_empty() {
+fn csv_quotes_text_and_the_header_and_leaves_nulls_empty() {
     let world = World::new(&[Format::Csv]);
     let mut writers = world.writers();
     writers.write(0, &batch(5..9), world.now).unwrap();
     let files = world.commit_all(&mut writers);
     let text = std::fs::read_to_string(world.root().join(&files[0].path)).unwrap();
-    let expected = "event_ts,page,n,user,revenue,new\n\
+    let expected = "\"event_ts\",\"page\",\"n\",\"user\",\"revenue\",\"new\"\n\
         1970-01-01T05:00:00.000000Z,,5,\"user,\"\"5\"\"\n\",,false\n\
-        1970-01-01T06:00:00.000000Z,/p0,6,\"user,\"\"6\"\"\n\",0.6,true\n\
-        1970-01-01T07:00:00.000000Z,/p1,7,,,false\n\
-        1970-01-01T08:00:00.000000Z,/p2,8,\"user,\"\"8\"\"\n\",0.8,true\n";
+        1970-01-01T06:00:00.000000Z,\"/p0\",6,\"user,\"\"6\"\"\n\",0.6,true\n\
+        1970-01-01T07:00:00.000000Z,\"/p1\",7,,,false\n\
+        1970-01-01T08:00:00.000000Z,\"/p2\",8,\"user,\"\"8\"\"\n\",0.8,true\n";
     assert_eq!(text, expected);
+}
+
+#[test]
+fn in_csv_null_is_not_the_empty_text() {
+    let world = World::new(&[Format::Csv]);
+    let mut writers = world.writers();
+    let mut columns = batch(0..3).columns().to_vec();
+    let words = [None, Some(""), Some("null")];
+    columns[1] = arrow_cast::cast(&StringArray::from_iter(words), batch(0..1).column(1).data_type()).unwrap();
+    columns[3] = Arc::new(StringArray::from_iter(words));
+    writers.write(0, &RecordBatch::try_new(schema(), columns).unwrap(), world.now).unwrap();
+    let files = world.commit_all(&mut writers);
+    let text = std::fs::read_to_string(world.root().join(&files[0].path)).unwrap();
+    let cells: Vec<Vec<&str>> = text.lines().skip(1).map(|line| line.split(',').collect()).collect();
+    for (row, word) in cells.iter().zip(["", "\"\"", "\"null\""]) {
+        assert_eq!((row[1], row[3]), (word, word), "{text}");
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@ use super::error::{Error, Result};
 use super::origin::Origin;
 use super::parquet_file::{self, ParquetFile};
 use super::partition::{self, Partition};
+use super::row_log::{RowLog, log_name};
 use super::staged::{Format, OpenFile, STAGING, SinkCut, StagedFile};
 use super::{ByDate, FileNaming, OutputSpec};
 use crate::disk::Disk;
@@ -21,8 +22,7 @@ use wasmill_pipeline::window::Zone;
 /// Dates that one output has open at a time; beyond, the one written to longest ago is finished. Each costs file
 /// handles and up to a row group of memory, and a stream in order touches two.
 const MAX_PARTITIONS: usize = 32;
-/// Row groups in a file, before it is finished at the next checkpoint: with a checkpoint every 10 s and little
-/// traffic a file would else be all footer, and the footer is in every manifest.
+/// Row groups in a file, before it is finished at the next checkpoint: the footer is in every manifest.
 const MAX_ROW_GROUPS: usize = 64;
 
 /// All files that one worker has open.
@@ -69,7 +69,7 @@ struct PartFile {
 }
 
 enum Encoder {
-    Parquet(Box<ParquetFile>),
+    Parquet(Box<ParquetFile>, RowLog),
     Csv(Box<CsvFile>),
 }
 
@@ -149,7 +149,7 @@ impl Writers {
                     writers.rolled.extend(part.finish()?);
                 }
                 for part in &mut output.parts {
-                    open.extend(part.flush()?);
+                    open.extend(part.cut()?);
                 }
             }
             Ok(SinkCut { finished: std::mem::take(&mut writers.rolled), open })
@@ -229,14 +229,14 @@ impl Writers {
             self.seq += 1;
             let mut files = output.file_names(partition, &name);
             // Left by an earlier attempt of the same generation.
-            let names = files.iter().flat_map(|file| [&file.staged, &file.path]);
+            let names = files.iter().flat_map(|file| [file.staged.clone(), file.path.clone(), log_name(&file.staged)]);
             if names.map(|name| self.root.join(name)).any(|path| matches!(self.disk.length(&path), Ok(Some(_)))) {
                 continue;
             }
             for file in &mut files {
                 file.origin = Origin::new(&self.provenance, &output.spec().plugins, self.since.as_ref(), &file.path);
             }
-            let create = |file| output.create(self.disk.as_ref(), &self.root, file);
+            let create = |file| output.create(&self.disk, &self.root, file);
             let files = files.into_iter().map(create).collect::<Result<_>>()?;
             return Ok(Part { partition, rows: 0, opened: now, written: now, files });
         }
@@ -290,7 +290,7 @@ impl Output {
         spec.formats.iter().map(name).collect()
     }
 
-    fn create(&self, disk: &dyn Disk, root: &Path, file: StagedFile) -> Result<PartFile> {
+    fn create(&self, disk: &Arc<dyn Disk>, root: &Path, file: StagedFile) -> Result<PartFile> {
         file.check()?;
         let path = root.join(&file.staged);
         let folder = path.parent().unwrap_or(root);
@@ -300,9 +300,11 @@ impl Output {
         let encoder = match file.format {
             Format::Parquet => {
                 let properties = parquet_file::properties(schema, &file.origin);
-                Encoder::Parquet(Box::new(ParquetFile::new(handle, &path, SchemaRef::clone(schema), properties)?))
+                let encoder = ParquetFile::new(handle, &path, SchemaRef::clone(schema), properties)?;
+                let log = RowLog::new(Arc::clone(disk), root.join(log_name(&file.staged)));
+                Encoder::Parquet(Box::new(encoder), log)
             }
-            Format::Csv => Encoder::Csv(Box::new(CsvFile::new(handle, &path, schema)?)),
+            Format::Csv => Encoder::Csv(Box::new(CsvFile::new(handle, &path, schema))),
         };
         Ok(PartFile { file, encoder })
     }
@@ -312,7 +314,7 @@ impl Part {
     fn append(&mut self, batch: &RecordBatch, now: Instant) -> Result<()> {
         for part in &mut self.files {
             match &mut part.encoder {
-                Encoder::Parquet(file) => file.write(batch)?,
+                Encoder::Parquet(file, _) => file.write(batch)?,
                 Encoder::Csv(file) => file.write(batch)?,
             }
         }
@@ -324,7 +326,7 @@ impl Part {
     /// About how long its longest file is.
     fn size(&self) -> u64 {
         let size = |part: &PartFile| match &part.encoder {
-            Encoder::Parquet(file) => file.size(),
+            Encoder::Parquet(file, _) => file.size(),
             Encoder::Csv(file) => file.size(),
         };
         self.files.iter().map(size).max().unwrap_or(0)
@@ -332,33 +334,30 @@ impl Part {
 
     fn row_groups(&self) -> usize {
         let row_groups = |part: &PartFile| match &part.encoder {
-            Encoder::Parquet(file) => file.row_groups(),
+            Encoder::Parquet(file, _) => file.row_groups(),
             Encoder::Csv(_) => 0,
         };
         self.files.iter().map(row_groups).max().unwrap_or(0)
     }
 
-    fn flush(&mut self) -> Result<Vec<OpenFile>> {
+    fn cut(&mut self) -> Result<Vec<OpenFile>> {
         let rows = self.rows;
-        let flush = |part: &mut PartFile| {
-            let (len, footer) = match &mut part.encoder {
-                Encoder::Parquet(file) => {
-                    let (len, footer) = file.flush()?;
-                    (len, Some(footer))
-                }
-                Encoder::Csv(file) => (file.flush()?, None),
+        let cut = |part: &mut PartFile| {
+            let parquet_file::Cut { len, footer, waiting } = match &mut part.encoder {
+                Encoder::Parquet(file, log) => file.cut(log)?,
+                Encoder::Csv(file) => parquet_file::Cut { len: file.flush()?, footer: None, waiting: None },
             };
             let bytes = len + footer.as_ref().map_or(0, |footer| footer.len() as u64);
-            Ok(OpenFile { file: StagedFile { rows, bytes, ..part.file.clone() }, len, footer })
+            Ok(OpenFile { file: StagedFile { rows, bytes, ..part.file.clone() }, len, footer, waiting })
         };
-        self.files.iter_mut().map(flush).collect()
+        self.files.iter_mut().map(cut).collect()
     }
 
     fn finish(self) -> Result<Vec<StagedFile>> {
         let rows = self.rows;
         let finish = |part: PartFile| {
             let bytes = match part.encoder {
-                Encoder::Parquet(file) => file.finish()?,
+                Encoder::Parquet(file, _) => file.finish()?,
                 Encoder::Csv(mut file) => file.flush()?,
             };
             Ok(StagedFile { rows, bytes, ..part.file })

@@ -13,7 +13,7 @@ use wasmill_pipeline::record::Anchor;
 use wasmill_pipeline::shadow::Comparison;
 
 /// The format that this release writes, and the newest it reads.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// One checkpoint: a consistent cut through the pipeline, and the files that hold it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

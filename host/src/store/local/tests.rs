@@ -181,12 +181,14 @@ fn a_newer_format_is_refused_and_untouched() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let path = dir.path().join(Name::Manifest(1).to_string());
-    fs::write(&path, r#"{"manifest":{"format":3}}"#).unwrap();
+    let newer = format!(r#"{{"manifest":{{"format":{}}}}}"#, FORMAT + 1);
+    fs::write(&path, &newer).unwrap();
     let error = store.latest().unwrap_err();
     assert_eq!(error.class(), Class::Config);
-    assert!(error.to_string().contains("format 3") && error.to_string().contains("up to 2"), "{error}");
+    let both = [format!("format {}", FORMAT + 1), format!("up to {FORMAT}")];
+    assert!(both.iter().all(|part| error.to_string().contains(part)), "{error}");
     assert!(store.prune(1).is_err());
-    assert_eq!(fs::read(&path).unwrap(), br#"{"manifest":{"format":3}}"#);
+    assert_eq!(fs::read_to_string(&path).unwrap(), newer);
 }
 
 #[test]
