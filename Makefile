@@ -69,6 +69,19 @@ swaps: plugins ## Swap plugins SWAPS times (100) under a backlog on a real Kafka
 sim: tools ## Simulate RUNS histories with crashes and faulty disks (2000), or repeat one and print it: SEED=n
 	@RUNS='$(RUNS)' SEED='$(SEED)' cargo test --locked --release -p wasmill --test simulation -- --nocapture histories
 
+READERS := target/readers/bin/python
+
+.PHONY: readers
+readers: $(READERS) ## Hold DuckDB, pandas, Polars, pyarrow and Spark to equal values in Parquet and CSV
+	CI=1 PYTHON='$(CURDIR)/$(READERS)' cargo test --locked -p wasmill --test readers -- --nocapture
+
+# Spark is 300 MB and wants Java: where it cannot be had the others do.
+$(READERS): host/tests/readers/requirements.txt
+	python3 -m venv target/readers
+	$@ -m pip install -q -r $<
+	$@ -m pip install -q 'pyspark>=3.5,<4' || echo "left out: Spark"
+	touch $@
+
 .PHONY: lint
 lint: tools ## Check formatting, lints and docs
 	cargo fmt --all --check
