@@ -131,6 +131,30 @@ pub struct ParserDescription {
     pub outputs: Vec<Field>,
     /// The index in `outputs` of the time of the event, if there is one. Such a field is a `Timestamp`.
     pub event_time: Option<usize>,
+    /// The index in `outputs` of what no other column holds: plain, nullable `Utf8`, a JSON object of the left over
+    /// fields. Where the event time is null and the object has a member of its name, there was one that could not be read.
+    pub rescue: Option<usize>,
+}
+
+impl ParserDescription {
+    /// The indices of the outputs that are needed where these are wanted, ascending: besides them those that the host
+    /// itself looks at, the event time and the rescue.
+    #[must_use]
+    pub fn needed(&self, wanted: &[&str]) -> Vec<u32> {
+        let kept = |(index, field): &(u32, &Field)| {
+            let own = [self.event_time, self.rescue].contains(&Some(*index as usize));
+            own || wanted.contains(&field.name.as_str())
+        };
+        (0..).zip(&self.outputs).filter(kept).map(|(index, _)| index).collect()
+    }
+
+    /// The same with these outputs only: indices, ascending.
+    #[must_use]
+    pub fn projected(&self, kept: &[u32]) -> Self {
+        let place = |of: Option<usize>| of.and_then(|of| kept.iter().position(|&index| index as usize == of));
+        let outputs = kept.iter().filter_map(|&index| self.outputs.get(index as usize).cloned()).collect();
+        Self { outputs, event_time: place(self.event_time), rescue: place(self.rescue) }
+    }
 }
 
 /// A record that became no rows.

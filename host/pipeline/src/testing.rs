@@ -97,7 +97,7 @@ impl Default for TestParser {
             field("time", DataType::Timestamp, true),
             field("value", DataType::Int64, false),
         ];
-        Self(ParserDescription { outputs, event_time: Some(1) })
+        Self(ParserDescription { outputs, event_time: Some(1), rescue: None })
     }
 }
 

@@ -67,7 +67,20 @@ pub(super) fn parser(said: wit_parser::Description) -> Result<(Vec<Field>, Parse
             Some(_) => {}
         }
     }
-    Ok((inputs, ParserDescription { outputs, event_time }))
+    let rescue = said.rescue.map(|index| index as usize);
+    if let Some(index) = rescue {
+        match outputs.get(index) {
+            None => return Err(format!("rescue is output {index}; there are {}", outputs.len())),
+            Some(Field { data_type: DataType::Utf8, encoding: Encoding::Plain, nullable: true, .. }) => {}
+            Some(Field { name, data_type, encoding, nullable }) => {
+                let null = if *nullable { "nullable" } else { "never null" };
+                return Err(format!(
+                    "rescue is `{name}`, {data_type:?}, {encoding:?}, {null}; wanted Utf8, Plain, nullable"
+                ));
+            }
+        }
+    }
+    Ok((inputs, ParserDescription { outputs, event_time, rescue }))
 }
 
 /// An aggregate's description.
@@ -202,7 +215,8 @@ mod tests {
         outputs: Vec<wit::Field>,
         event_time: Option<u32>,
     ) -> Result<ParserDescription, String> {
-        parser(wit_parser::Description { inputs, outputs, event_time }).map(|(_, description)| description)
+        let said = wit_parser::Description { inputs, outputs, event_time, rescue: None };
+        parser(said).map(|(_, description)| description)
     }
 
     fn int(name: &str) -> wit::Field {
@@ -229,6 +243,24 @@ mod tests {
         assert_eq!(parser_of(vec![], vec![int("a"), time], Some(1)).unwrap().event_time, Some(1));
         assert!(parser_of(vec![], vec![int("a")], Some(0)).unwrap_err().contains("wanted a Timestamp"));
         assert!(parser_of(vec![], vec![int("a")], Some(1)).unwrap_err().contains("there are 1"));
+    }
+
+    #[test]
+    fn a_rescue_is_a_nullable_text_among_the_outputs() {
+        let rescue = |outputs: Vec<wit::Field>, rescue| {
+            let said = wit_parser::Description { inputs: vec![], outputs, event_time: None, rescue: Some(rescue) };
+            parser(said).map(|(_, description)| description.rescue)
+        };
+        let text = field("rest", wit::DataType::Utf8, wit::Encoding::Plain);
+        assert_eq!(rescue(vec![int("a"), text.clone()], 1), Ok(Some(1)));
+        assert_eq!(rescue(vec![text.clone()], 1).unwrap_err(), "rescue is output 1; there are 1");
+        let unfit = "rescue is `a`, Int64, Plain, nullable; wanted Utf8, Plain, nullable";
+        assert_eq!(rescue(vec![int("a")], 0).unwrap_err(), unfit);
+        for unfit in
+            [wit::Field { nullable: false, ..text.clone() }, wit::Field { encoding: wit::Encoding::Dictionary, ..text }]
+        {
+            assert!(rescue(vec![unfit], 0).unwrap_err().contains("wanted Utf8, Plain, nullable"));
+        }
     }
 
     #[test]

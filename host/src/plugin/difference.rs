@@ -56,6 +56,7 @@ pub fn difference(old: &Side<'_>, new: &Side<'_>) -> Vec<String> {
             fields(&mut lines, "output", &old.outputs, &new.outputs);
             order(&mut lines, &old.outputs, &new.outputs);
             change(&mut lines, "event time", &event_time(old), &event_time(new));
+            change(&mut lines, "rescue", &rescue(old), &rescue(new));
             fields(&mut lines, "input", old_inputs, new_inputs);
         }
         // Generators have nothing to say, and two worlds nothing in common.
@@ -159,6 +160,11 @@ fn kind(field: &Field) -> String {
 fn event_time(of: &ParserDescription) -> String {
     let field = of.event_time.and_then(|index| of.outputs.get(index));
     field.map_or_else(|| "the broker's".to_owned(), |field| field.name.clone())
+}
+
+fn rescue(of: &ParserDescription) -> String {
+    let field = of.rescue.and_then(|index| of.outputs.get(index));
+    field.map_or_else(|| "none".to_owned(), |field| field.name.clone())
 }
 
 fn short(digest: &str) -> &str {
@@ -290,7 +296,7 @@ mod tests {
         let outputs = vec![field("at", DataType::Timestamp)];
         let parser = |event_time| Description::Parser {
             inputs: vec![],
-            outputs: ParserDescription { outputs: outputs.clone(), event_time },
+            outputs: ParserDescription { outputs: outputs.clone(), event_time, rescue: None },
         };
         let (with, without) = (parser(Some(0)), parser(None));
         let lines = difference(&side(OLD, &with), &side(NEW, &without));

@@ -62,7 +62,7 @@ impl WasmParser {
             call_project(&mut instance, kept).map_err(Error::Start)?;
         }
         let description = match &projection {
-            Some(kept) => projected(&described.1, kept),
+            Some(kept) => described.1.projected(kept),
             None => described.1.clone(),
         };
         let inputs = described.0.iter().map(Input::of).collect::<Result<_, _>>();
@@ -197,7 +197,7 @@ fn call_project(instance: &mut Instance<ParserPlugin>, kept: &[u32]) -> Result<(
     instance.call(|world, store| world.wasmill_plugin_parser().call_project(store, kept))
 }
 
-/// The outputs to keep, ascending: the wanted ones and the event time.
+/// The outputs to keep, ascending.
 fn project(component: &Component, whole: &ParserDescription, wanted: &[&str]) -> Result<Vec<u32>, Error> {
     let has: HashSet<&str> = whole.outputs.iter().map(|field| field.name.as_str()).collect();
     let unknown: Vec<String> =
@@ -206,19 +206,7 @@ fn project(component: &Component, whole: &ParserDescription, wanted: &[&str]) ->
         let has = whole.outputs.iter().map(|field| field.name.clone()).collect();
         return Err(Error::Projection { plugin: component.name().to_owned(), unknown, has });
     }
-    let kept = whole
-        .outputs
-        .iter()
-        .enumerate()
-        .filter(|(index, field)| whole.event_time == Some(*index) || wanted.contains(&field.name.as_str()));
-    Ok(kept.map(|(index, _)| index as u32).collect())
-}
-
-fn projected(whole: &ParserDescription, kept: &[u32]) -> ParserDescription {
-    let outputs = kept.iter().filter_map(|&index| whole.outputs.get(index as usize).cloned()).collect();
-    let event_time =
-        whole.event_time.and_then(|event_time| kept.iter().position(|&index| index as usize == event_time));
-    ParserDescription { outputs, event_time }
+    Ok(whole.needed(wanted))
 }
 
 /// No record is both rejected and the origin of a row. Both lists ascend. Without origins every record is one.

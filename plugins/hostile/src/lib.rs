@@ -32,6 +32,7 @@ pub fn description() -> Description {
         inputs: vec![field("value", DataType::Binary, true)],
         outputs: vec![field("word", DataType::Utf8, false)],
         event_time: None,
+        rescue: None,
     }
 }
 

@@ -110,7 +110,7 @@ impl Clicks {
         }
         let outputs: Vec<Field> = self.described.iter().map(|index| self.fields[*index as usize].clone()).collect();
         let event_time = outputs.iter().position(|field| field.name == "event_time").map(|index| index as u32);
-        Description { inputs, outputs, event_time }
+        Description { inputs, outputs, event_time, rescue: None }
     }
 
     /// From now on only these are made.

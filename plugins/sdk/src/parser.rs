@@ -87,6 +87,8 @@ pub trait Parser: Sized + Send + 'static {
     type Meta<'a>: RowIn<'a>;
     /// The output that is the time of the event.
     const EVENT_TIME: Option<&'static str> = None;
+    /// The output that holds what no other does: the one that `json_row!` makes by `rescue`.
+    const RESCUE: Option<&'static str> = None;
 
     /// Makes the parser; settings that it does not take are refused.
     ///
@@ -115,14 +117,14 @@ impl<P: Parser> Host<P> {
     /// A message for the author of the pipeline file.
     pub fn init(config: &str) -> Result<(Self, Description), String> {
         let outputs = <P::Row<'static> as RowOut>::fields();
-        let event_time = P::EVENT_TIME.map(|name| {
-            outputs.iter().position(|field| field.name == name).expect("EVENT_TIME names an output") as u32
-        });
+        let place = |name| outputs.iter().position(|field| field.name == name).map(|index| index as u32);
+        let event_time = P::EVENT_TIME.map(|name| place(name).expect("EVENT_TIME names an output"));
+        let rescue = P::RESCUE.map(|name| place(name).expect("RESCUE names an output"));
         let value =
             Field { name: "value".into(), data_type: DataType::Binary, encoding: Encoding::Plain, nullable: true };
         let inputs = core::iter::once(value).chain(<P::Meta<'static> as RowIn>::fields()).collect();
         let host = Self { parser: Config::make(config, P::new)?, wanted: Projection::default() };
-        Ok((host, Description { inputs, outputs, event_time }))
+        Ok((host, Description { inputs, outputs, event_time, rescue }))
     }
 
     /// From now on only these outputs are made: indices, ascending.

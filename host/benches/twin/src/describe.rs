@@ -4,7 +4,8 @@ use wasmill_pipeline::plugin::{AggregateDescription, DataType, Encoding, Field, 
 use wasmill_sdk::bindings::types as sdk;
 
 pub(crate) fn parser(said: wasmill_sdk::parser::Description) -> ParserDescription {
-    ParserDescription { outputs: fields(said.outputs), event_time: said.event_time.map(|index| index as usize) }
+    let place = |index: Option<u32>| index.map(|index| index as usize);
+    ParserDescription { outputs: fields(said.outputs), event_time: place(said.event_time), rescue: place(said.rescue) }
 }
 
 pub(crate) fn aggregate(said: wasmill_sdk::aggregate::Description) -> AggregateDescription {

@@ -29,13 +29,9 @@ impl<P: wasmill_sdk::parser::Parser> NativeParser<P> {
         let columns = inputs.iter().map(|input| empty(input)).collect::<Result<_, _>>().map_err(refused)?;
         let mut description = describe::parser(said);
         if let Some(wanted) = wanted {
-            let is_kept = |index: usize, name: &str| wanted.contains(&name) || description.event_time == Some(index);
-            let outputs = description.outputs.iter().enumerate();
-            let kept: Vec<usize> = outputs.filter(|(i, field)| is_kept(*i, &field.name)).map(|(i, _)| i).collect();
-            let event_time = description.event_time.and_then(|time| kept.iter().position(|&index| index == time));
-            let outputs = kept.iter().map(|&index| description.outputs[index].clone()).collect();
-            host.project(kept.into_iter().map(|index| index as u32).collect());
-            description = ParserDescription { outputs, event_time };
+            let kept = description.needed(wanted);
+            description = description.projected(&kept);
+            host.project(kept);
         }
         Ok(Self { name: name.to_owned(), host, description, inputs, columns, topic: topic.to_owned() })
     }

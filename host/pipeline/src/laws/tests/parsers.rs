@@ -40,7 +40,7 @@ impl Words {
     fn new(flaw: Flaw) -> Self {
         let field =
             |nullable| Field { name: "word".into(), data_type: DataType::Utf8, encoding: Encoding::Plain, nullable };
-        let description = ParserDescription { outputs: vec![field(false)], event_time: None };
+        let description = ParserDescription { outputs: vec![field(false)], event_time: None, rescue: None };
         Self { description, flaw, calls: 0, last: None }
     }
 }
