@@ -167,11 +167,11 @@ fn version_2_reads_version_1_and_makes_one_column_more() {
 
     let mut parser = parser("version:2");
     let columns = parser.parse(&records(0, 3)).unwrap().columns;
-    assert_eq!(parser.description().outputs[12].name, "parser_version");
-    assert_eq!(columns[12].as_primitive::<Int64Type>().values(), &[2, 2, 2]);
+    assert_eq!(parser.description().outputs[13].name, "parser_version");
+    assert_eq!(columns[13].as_primitive::<Int64Type>().values(), &[2, 2, 2]);
     let component = load("version:2", World::Parser);
     let mut few = component.parser("{}", "clicks", Some(&["page", "parser_version"])).unwrap();
-    assert_eq!(few.parse(&records(0, 3)).unwrap().columns, [1, 5, 12].map(|index| columns[index].clone()));
+    assert_eq!(few.parse(&records(0, 3)).unwrap().columns, [1, 5, 12, 13].map(|index| columns[index].clone()));
 }
 
 #[test]
@@ -262,7 +262,7 @@ fn schemas_differ_from_what_was_or_from_what_was_said() {
     };
     let missing: Vec<String> = names(&*parser("none")).difference(&names(&*without)).cloned().collect();
     assert_eq!(missing, ["page"]);
-    assert_eq!(without.parse(&records(0, 2)).unwrap().columns.len(), 11);
+    assert_eq!(without.parse(&records(0, 2)).unwrap().columns.len(), 12);
 
     assert_eq!(aggregate("unfit-input").description().inputs[2].name, "wealth");
     assert!(refusal("unfit-input", World::Parser).contains("wealth"));

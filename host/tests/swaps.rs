@@ -178,8 +178,8 @@ fn added_columns_are_those_of_the_raw_events(job: &Job, second: &[[BTreeMap<i32,
     // By window and page: events whose device is known, those that are mobile, and whether version 2 has had all.
     let mut windows: BTreeMap<(i64, String), (u64, u64, bool)> = BTreeMap::new();
     for row in job.rows("events_raw") {
-        let (page, device, time) = (cell(&row, 5), cell(&row, 7), cell(&row, 12).parse::<i64>().unwrap());
-        let (partition, offset) = (cell(&row, 14), cell(&row, 15));
+        let (page, device, time) = (cell(&row, 5), cell(&row, 7), cell(&row, 13).parse::<i64>().unwrap());
+        let (partition, offset) = (cell(&row, 15), cell(&row, 16));
         if late.contains(&format!("{partition}\u{1f}{offset}\u{1f}")) {
             continue;
         }
@@ -342,7 +342,7 @@ fn rows_out(live: &Live) -> u64 {
 /// The event, its window and page.
 fn find(expected: &Expected, id: &str) -> (i64, String) {
     let row = expected.events_raw.iter().find(|row| cell(row, 0) == id).expect("the event is in the topic");
-    let time: i64 = cell(row, 12).parse().unwrap();
+    let time: i64 = cell(row, 13).parse().unwrap();
     (time - time.rem_euclid(RULES.page_window), cell(row, 5).to_owned())
 }
 

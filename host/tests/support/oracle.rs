@@ -29,7 +29,7 @@ pub(crate) struct Rules {
     pub(crate) session_lateness: i64,
 }
 
-/// An event's fields; a key that comes twice is an error, an unknown one is not looked at.
+/// An event's fields; a key that comes twice is an error, an unknown one is kept.
 #[derive(Default, serde::Deserialize)]
 pub(crate) struct Fields {
     event_id: Option<String>,
@@ -44,6 +44,8 @@ pub(crate) struct Fields {
     country: Option<String>,
     campaign: Option<String>,
     revenue: Option<f64>,
+    #[serde(flatten)]
+    unknown: serde_json::Map<String, serde_json::Value>,
 }
 
 /// A record that the parser takes.
@@ -71,7 +73,7 @@ impl Event {
             revenue: text(11).map(|revenue| revenue.parse().unwrap()),
             ..Fields::default()
         };
-        Self { time: number(12), partition: number(14) as i32, offset: number(15), fields }
+        Self { time: number(13), partition: number(15) as i32, offset: number(16), fields }
     }
 }
 
@@ -268,6 +270,7 @@ fn revenue(of: &[&Event]) -> f64 {
 }
 
 fn raw_row(topic: &str, partition: i32, offset: i64, time: i64, own_time: Option<i64>, fields: &Fields) -> String {
+    let rescue = rescue(own_time, fields).unwrap_or(NULL.to_owned());
     let own_time = own_time.map_or(NULL.to_owned(), |time| time.to_string());
     let revenue = fields.revenue.map_or(NULL.to_owned(), float);
     let f = |field: &Option<String>| field.clone().unwrap_or(NULL.to_owned());
@@ -284,11 +287,21 @@ fn raw_row(topic: &str, partition: i32, offset: i64, time: i64, own_time: Option
         &f(&fields.country),
         &f(&fields.campaign),
         &revenue,
+        &rescue,
         &time,
         &topic,
         &partition,
         &offset,
     ])
+}
+
+/// What no column holds. Where it is several fields, they must come in this order, and written as compactly as can be.
+fn rescue(own_time: Option<i64>, fields: &Fields) -> Option<String> {
+    let time = fields.event_time.as_ref().filter(|_| own_time.is_none()).map(|time| ("event_time", time));
+    let unknown = fields.unknown.iter().map(|(name, value)| (name.as_str(), value));
+    let all = time.into_iter().chain(unknown).map(|(name, value)| format!("\"{name}\":{value}"));
+    let all: Vec<String> = all.collect();
+    (!all.is_empty()).then(|| format!("{{{}}}", all.join(",")))
 }
 
 fn text(field: Option<&String>) -> &str {

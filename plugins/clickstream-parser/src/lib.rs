@@ -19,19 +19,26 @@ row_out! {
         country: Option<Symbol<Text<'a>>>,
         campaign: Option<Symbol<Text<'a>>>,
         revenue: Option<f64>,
+        rescue: Option<String>,
     }
 }
 
-/// The parser.
-pub struct ClickstreamParser;
+/// The parser, by its settings: how times are written, and whether what no column takes may be wrong.
+#[derive(Debug, Default)]
+pub struct ClickstreamParser {
+    time: TimeReader,
+    strict: bool,
+}
 
 impl Parser for ClickstreamParser {
     type Row<'a> = Click<'a>;
     type Meta<'a> = ();
     const EVENT_TIME: Option<&'static str> = Some("event_time");
+    const RESCUE: Option<&'static str> = Some("rescue");
 
-    fn new(_: &mut Config<'_>) -> Result<Self, String> {
-        Ok(Self)
+    fn new(config: &mut Config<'_>) -> Result<Self, String> {
+        let time = TimeReader::take(config, "event_time", "assume_zone")?;
+        Ok(Self { time, strict: config.boolean("strict")?.unwrap_or(false) })
     }
 
     #[inline]
@@ -40,18 +47,20 @@ impl Parser for ClickstreamParser {
             record.value,
             Click {
                 event_id: text,
-                event_time: time,
+                event_time: time_in(self.time),
                 user_id: text_or_empty,
                 session_id: text,
-                event_type: symbol,
-                page: symbol,
+                event_type: required_symbol,
+                page: required_symbol,
                 referrer: symbol,
                 device: symbol,
                 browser: symbol,
                 country: symbol,
                 campaign: symbol,
                 revenue: number,
-            }
+                ..rescue
+            },
+            strict: self.strict
         )?;
         match () {
             () if click.user_id.is_empty() => Err(Reject::missing("user_id")),
@@ -72,7 +81,7 @@ mod tests {
     const WHOLE: &str = r#"{"event_id":"e1","event_time":"2026-01-31T23:59:57.804Z","user_id":"u1","session_id":"s1","event_type":"purchase","page":"/a\u0062","referrer":"direct","device":"mobile","browser":"Edge","country":"DE","campaign":"none","revenue":12.5}"#;
 
     fn parse(value: &str) -> Result<Option<Click<'_>>, Reject> {
-        ClickstreamParser.parse(Record { value: value.as_bytes(), meta: () })
+        ClickstreamParser::default().parse(Record { value: value.as_bytes(), meta: () })
     }
 
     fn refused(value: &str) -> (RejectKind, String) {
@@ -95,11 +104,40 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_time_is_no_time() {
-        for time in ["17", "\"yesterday\"", "\"2026-02-30T00:00:00Z\"", "{}", "null"] {
+    fn a_time_that_cannot_be_read_is_null_and_kept() {
+        for time in ["17", "\"yesterday\"", "\"2026-02-30T00:00:00Z\"", "{}"] {
             let text = format!(r#"{{"event_time":{time},"user_id":"u1","event_type":"click","page":"/"}}"#);
-            assert_eq!(parse(&text).unwrap().unwrap().event_time, None, "{time}");
+            let click = parse(&text).unwrap().unwrap();
+            assert_eq!((click.event_time, click.rescue), (None, Some(format!("{{\"event_time\":{time}}}"))), "{time}");
         }
+    }
+
+    #[test]
+    fn times_are_read_as_the_settings_say() {
+        let time = |settings: &str, time: &str| {
+            let mut parser = Config::make(settings, ClickstreamParser::new).unwrap();
+            let text = format!(r#"{{"event_time":{time},"user_id":"u1","event_type":"click","page":"/"}}"#);
+            parser.parse(Record { value: text.as_bytes(), meta: () }).unwrap().unwrap().event_time
+        };
+        let noon = Some(Timestamp(1_773_144_300_000_000));
+        assert_eq!(time("{}", "\"2026-03-10T12:05Z\""), noon);
+        assert_eq!(time("{}", "1773144300000"), noon);
+        assert_eq!(time(r#"{"assume_zone":"+01:00"}"#, "\"2026-03-10 13:05\""), noon);
+        assert_eq!(time(r#"{"event_time":"epoch_s"}"#, "1773144300000"), None);
+        let refused = Config::make(r#"{"event_time":"ISO"}"#, ClickstreamParser::new).unwrap_err();
+        assert_eq!(refused, "event_time: want auto, iso, epoch_s, epoch_ms, epoch_us or epoch_ns");
+    }
+
+    #[test]
+    fn what_has_no_column_is_rescued() {
+        let text = WHOLE.replace("12.5", r#""1.00","experiment":"B","score":NaN"#);
+        let click = parse(&text).unwrap().unwrap();
+        assert_eq!((click.revenue, parse(WHOLE).unwrap().unwrap().rescue), (None, None));
+        assert_eq!(click.rescue.as_deref(), Some(r#"{"revenue":"1.00","experiment":"B","score":"NaN"}"#));
+        let mut strict = Config::make(r#"{"strict":true}"#, ClickstreamParser::new).unwrap();
+        let mut refused = |text: &str| strict.parse(Record { value: text.as_bytes(), meta: () }).unwrap_err().kind;
+        assert_eq!(refused(&text), RejectKind::Invalid);
+        assert_eq!(refused(&WHOLE.replace("12.5", "12.5,\"score\":NaN")), RejectKind::Invalid);
     }
 
     #[test]
@@ -116,13 +154,15 @@ mod tests {
     }
 
     #[test]
-    fn wrong_types_twice_told_keys_and_other_formats_are_refused() {
-        assert_eq!(refused(&WHOLE.replace("\"u1\"", "7")).0, RejectKind::Invalid);
-        assert_eq!(refused(&WHOLE.replace("12.5", "\"12.5\"")).0, RejectKind::Invalid);
+    fn wrong_types_of_what_must_be_there_twice_told_keys_and_other_formats_are_refused() {
+        for (text, field) in [("\"u1\"", "user_id"), ("\"purchase\"", "event_type"), ("\"/a\\u0062\"", "page")] {
+            let want = format!("{field}: a number where a text is wanted");
+            assert_eq!(refused(&WHOLE.replace(text, "7")), (RejectKind::Invalid, want));
+        }
         assert_eq!(refused(&WHOLE.replace("\"e1\"", "\"e1\",\"page\":\"/\"")).0, RejectKind::Invalid);
         assert_eq!(refused(&WHOLE[..200]).0, RejectKind::Malformed);
         assert_eq!(refused("").0, RejectKind::Malformed);
-        let not_utf8 = ClickstreamParser.parse(Record { value: b"{\"user_id\":\"\xFF\"}", meta: () });
+        let not_utf8 = ClickstreamParser::default().parse(Record { value: b"{\"user_id\":\"\xFF\"}", meta: () });
         assert_eq!(not_utf8.unwrap_err().kind, RejectKind::Malformed);
     }
 

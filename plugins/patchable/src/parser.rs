@@ -30,6 +30,7 @@ row_out! {
         country: Option<Symbol<Text<'a>>>,
         campaign: Option<Symbol<Text<'a>>>,
         revenue: Option<f64>,
+        rescue: Option<String>,
     }
 }
 
@@ -42,14 +43,15 @@ impl<'a> Click<'a> {
                 event_time: time,
                 user_id: text_or_empty,
                 session_id: text,
-                event_type: symbol,
-                page: symbol,
+                event_type: required_symbol,
+                page: required_symbol,
                 referrer: symbol,
                 device: symbol,
                 browser: symbol,
                 country: symbol,
                 campaign: symbol,
                 revenue: number,
+                ..rescue
             }
         )?;
         match () {
@@ -109,8 +111,9 @@ impl Clicks {
             inputs.push(number("wealth"));
         }
         let outputs: Vec<Field> = self.described.iter().map(|index| self.fields[*index as usize].clone()).collect();
-        let event_time = outputs.iter().position(|field| field.name == "event_time").map(|index| index as u32);
-        Description { inputs, outputs, event_time, rescue: None }
+        let place = |name| outputs.iter().position(|field| field.name == name).map(|index| index as u32);
+        let (event_time, rescue) = (place("event_time"), place("rescue"));
+        Description { inputs, outputs, event_time, rescue }
     }
 
     /// From now on only these are made.

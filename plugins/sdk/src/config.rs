@@ -33,7 +33,7 @@ impl<'a> Config<'a> {
         while more {
             let key = object.key()?;
             object.once_unknown(key)?;
-            self.settings.push((key.to_cow(), object.value()?));
+            self.settings.push((key.name(), object.value()?));
             more = object.more()?;
         }
         Ok(())
@@ -52,7 +52,7 @@ impl<'a> Config<'a> {
     /// A message: of another type or out of range.
     pub fn number(&mut self, key: &'static str, range: core::ops::RangeInclusive<f64>) -> Result<Option<f64>, String> {
         let Some(value) = self.take(key) else { return Ok(None) };
-        let number = value.number().ok().flatten().filter(|number| range.contains(number));
+        let number = value.number().filter(|number| range.contains(number));
         number.map(Some).ok_or_else(|| format!("{key}: want a number from {} to {}", range.start(), range.end()))
     }
 
@@ -62,7 +62,7 @@ impl<'a> Config<'a> {
     /// A message: of another type or out of range.
     pub fn integer(&mut self, key: &'static str, range: core::ops::RangeInclusive<i64>) -> Result<Option<i64>, String> {
         let Some(value) = self.take(key) else { return Ok(None) };
-        let number = value.integer().ok().flatten().filter(|number| range.contains(number));
+        let number = value.integer().filter(|number| range.contains(number));
         number.map(Some).ok_or_else(|| format!("{key}: want a whole number from {} to {}", range.start(), range.end()))
     }
 
@@ -72,8 +72,8 @@ impl<'a> Config<'a> {
     /// A message: of another type.
     pub fn text(&mut self, key: &'static str) -> Result<Option<String>, String> {
         let Some(value) = self.take(key) else { return Ok(None) };
-        let text = value.text().map_err(|_| format!("{key}: want a text in quotes"))?;
-        Ok(text.map(|text| text.to_cow().into_owned()))
+        let text = value.text().ok_or_else(|| format!("{key}: want a text in quotes"))?;
+        Ok(Some(text.to_cow().into_owned()))
     }
 
     /// True or false, if it is set.
@@ -82,7 +82,7 @@ impl<'a> Config<'a> {
     /// A message: of another type.
     pub fn boolean(&mut self, key: &'static str) -> Result<Option<bool>, String> {
         let Some(value) = self.take(key) else { return Ok(None) };
-        value.boolean().map_err(|_| format!("{key}: want true or false"))
+        value.boolean().map(Some).ok_or_else(|| format!("{key}: want true or false"))
     }
 
     /// Refuses what was not taken. The export macros call it after `new`.
@@ -141,7 +141,7 @@ mod tests {
             (r#"{"share":2}"#, "share: want a number from 0 to 1"),
             (r#"{"share":"x"}"#, "share: want a number from 0 to 1"),
             (r#"{"share":1,"share":1}"#, "settings: key \"share\" comes twice"),
-            ("[]", "settings: not a JSON object: unexpected byte at 0"),
+            ("[]", "settings: a JSON array: one event a record is wanted, as an object"),
         ] {
             assert_eq!(share(json).unwrap_err(), want);
         }

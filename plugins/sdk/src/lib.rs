@@ -38,7 +38,7 @@ pub mod prelude {
     pub use crate::json::Text;
     pub use crate::parser::{Parser, Record, Reject};
     pub use crate::sum::ExactSum;
-    pub use crate::time::Timestamp;
+    pub use crate::time::{TimeReader, Timestamp};
     pub use crate::{export_aggregate, export_generator, export_parser, json_row, row_in, row_out, state};
     pub use alloc::borrow::{Cow, ToOwned};
     pub use alloc::boxed::Box;

@@ -87,7 +87,7 @@ pub trait Parser: Sized + Send + 'static {
     type Meta<'a>: RowIn<'a>;
     /// The output that is the time of the event.
     const EVENT_TIME: Option<&'static str> = None;
-    /// The output that holds what no other does: the one that `json_row!` makes by `rescue`.
+    /// The output that holds what no other does: the field after the dots of `json_row!`.
     const RESCUE: Option<&'static str> = None;
 
     /// Makes the parser; settings that it does not take are refused.

@@ -54,12 +54,12 @@ fn a_slice_parses_as_the_same_records_alone() {
 }
 
 #[test]
-fn a_projection_keeps_the_event_time() {
+fn a_projection_keeps_the_event_time_and_the_rescue() {
     let component = load("clickstream_parser", World::Parser);
     let mut parser = component.parser("{}", "clicks", Some(&["revenue", "page"])).unwrap();
     let names: Vec<&str> = parser.description().outputs.iter().map(|field| field.name.as_str()).collect();
-    assert_eq!(names, ["event_time", "page", "revenue"]);
-    assert_eq!(parser.description().event_time, Some(0));
+    assert_eq!(names, ["event_time", "page", "revenue", "rescue"]);
+    assert_eq!((parser.description().event_time, parser.description().rescue), (Some(0), Some(3)));
     let parsed = parser.parse(&batch(&[Some(CLICK)])).unwrap();
     assert_eq!(parsed.columns[2].as_primitive::<Float64Type>().value(0).to_bits(), 1.5_f64.to_bits());
 }

@@ -1,18 +1,19 @@
-//! Reading flat JSON objects: strict, in one pass, without recursion, and quick where fields come in the expected order.
+//! Reading flat JSON objects: in one pass, without recursion, and quick where fields come in the expected order.
 //!
 //! # Source
-//! RFC 8259. Stricter in that a key may come once per object, and nesting ends at depth 64.
+//! RFC 8259. Stricter in that a field's key comes once, and nesting ends at depth 64; laxer in what no field uses, but for
+//! [`Rules::strict`].
 
+mod bytes;
+mod fields;
+mod nested;
+mod reason;
+mod rest;
 mod scan;
 mod text;
 
-pub use scan::Object;
+pub use scan::{Key, Object, Rules};
 pub use text::Text;
-
-use crate::input::Symbol;
-use crate::parser::Reject;
-use crate::time::Timestamp;
-use alloc::format;
 
 /// One value of an object. Its grammar is already checked.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,100 +30,45 @@ pub enum Value<'a> {
     Nested(&'a str),
 }
 
-// What `json_row!` calls to make a field of a value: null is the same as absent.
 impl<'a> Value<'a> {
-    /// A text, or null.
-    ///
-    /// # Errors
-    /// Invalid: a value of another type.
+    /// The text, if it is one.
     #[inline]
-    pub fn text(self) -> Result<Option<Text<'a>>, Reject> {
+    #[must_use]
+    pub fn text(self) -> Option<Text<'a>> {
+        if let Self::Text(text) = self { Some(text) } else { None }
+    }
+
+    /// The number, if it is one.
+    #[inline]
+    #[must_use]
+    pub fn number(self) -> Option<f64> {
+        if let Self::Number(number) = self { number.parse().ok() } else { None }
+    }
+
+    /// The whole number, if it is one, written as such, in the range of `i64`.
+    #[inline]
+    #[must_use]
+    pub fn integer(self) -> Option<i64> {
+        if let Self::Number(number) = self { number.parse().ok() } else { None }
+    }
+
+    /// True or false, if it is one of them.
+    #[inline]
+    #[must_use]
+    pub fn boolean(self) -> Option<bool> {
+        if let Self::Bool(value) = self { Some(value) } else { None }
+    }
+
+    /// What kind of value it is, with its article.
+    fn kind(self) -> &'static str {
         match self {
-            Self::Text(text) => Ok(Some(text)),
-            Self::Null => Ok(None),
-            _ => Err(self.not("a string")),
-        }
-    }
-
-    /// A text; null counts as the empty one, as does an absent field: the plugin checks `is_empty`.
-    ///
-    /// # Errors
-    /// Invalid: a value of another type.
-    #[inline]
-    pub fn text_or_empty(self) -> Result<Text<'a>, Reject> {
-        self.text().map(Option::unwrap_or_default)
-    }
-
-    /// A text of few distinct values, or null.
-    ///
-    /// # Errors
-    /// Invalid: a value of another type.
-    #[inline]
-    pub fn symbol(self) -> Result<Option<Symbol<Text<'a>>>, Reject> {
-        self.text().map(|text| text.map(Symbol))
-    }
-
-    /// An instant in RFC 3339. Anything else is no time, and no error: the host then takes the broker's.
-    ///
-    /// # Errors
-    /// None; for `json_row!` alike with the others.
-    #[inline]
-    pub fn time(self) -> Result<Option<Timestamp>, Reject> {
-        match self {
-            Self::Text(text) => Ok(text.time()),
-            _ => Ok(None),
-        }
-    }
-
-    /// A number, or null.
-    ///
-    /// # Errors
-    /// Invalid: a value of another type.
-    #[inline]
-    pub fn number(self) -> Result<Option<f64>, Reject> {
-        match self {
-            Self::Number(number) => number.parse().map(Some).map_err(|_| self.not("a number")),
-            Self::Null => Ok(None),
-            _ => Err(self.not("a number")),
-        }
-    }
-
-    /// A whole number written as such, or null.
-    ///
-    /// # Errors
-    /// Invalid: a value of another type, a fraction or exponent, or beyond the range of `i64`.
-    #[inline]
-    pub fn integer(self) -> Result<Option<i64>, Reject> {
-        match self {
-            Self::Number(number) => number.parse().map(Some).map_err(|_| self.not("a whole number")),
-            Self::Null => Ok(None),
-            _ => Err(self.not("a whole number")),
-        }
-    }
-
-    /// True, false or null.
-    ///
-    /// # Errors
-    /// Invalid: a value of another type.
-    #[inline]
-    pub fn boolean(self) -> Result<Option<bool>, Reject> {
-        match self {
-            Self::Bool(value) => Ok(Some(value)),
-            Self::Null => Ok(None),
-            _ => Err(self.not("true or false")),
-        }
-    }
-
-    #[cold]
-    fn not(self, wanted: &str) -> Reject {
-        let found = match self {
             Self::Null => "null",
             Self::Bool(_) => "a boolean",
             Self::Number(_) => "a number",
-            Self::Text(_) => "a string",
-            Self::Nested(_) => "an array or object",
-        };
-        Reject::invalid(format!("{found}, not {wanted}"))
+            Self::Text(_) => "a text",
+            Self::Nested(nested) if nested.starts_with('[') => "an array",
+            Self::Nested(_) => "an object",
+        }
     }
 }
 
@@ -141,50 +87,61 @@ pub const fn quoted<const N: usize>(name: &str) -> [u8; N] {
     out
 }
 
-/// Makes a row of a flat JSON object: `json_row!(record.value, Click { user_id: text_or_empty, revenue: number })?`.
+/// Makes a row of a flat JSON object: `json_row!(record.value, Click { user_id: text_or_empty, revenue: number, ..rescue })?`.
 ///
-/// Each field is made of the value of that name by the method of [`Value`] after the colon; fields that are absent are
-/// default, and unknown ones are checked and skipped. A struct of at most 64 fields that is `Default`. Objects that
-/// start with these fields in this order are read without looking names up.
+/// Each field is made of the value of that name by the method of [`Object`](crate::json::Object) after the colon
+/// (`at: time_in(self.times)` where it takes settings); fields that are absent are default. A struct of at most 64 fields
+/// that is `Default`. Objects that start with these fields in this order are read without looking names up.
+///
+/// `..rescue` puts what no field takes into the field of that name, an `Option<String>`: unknown fields, and values of a type
+/// that does not fit, whose fields are then null. Without it, unknown fields are stepped over, and a value that does not
+/// fit is refused. `, strict: true` after the braces refuses such a value always, and what is wrong in an unknown field, too.
 ///
 /// # Errors
-/// Malformed: not UTF-8, not an object in JSON, or nested deeper than 64. Invalid: a value of the wrong type, a number beyond
-/// `f64`, a key that comes twice.
+/// Malformed: not UTF-8, or not an object in JSON. Invalid: a value that does not fit, half a pair of surrogates in a
+/// text, a key of a field that comes twice.
 #[macro_export]
 macro_rules! json_row {
-    ($text:expr, $row:ident { $($field:ident : $how:ident),* $(,)? }) => {
+    ($text:expr, $row:ident {
+        $($field:ident : $how:ident $(($($arg:expr),*))?),* $(, ..$rest:ident)? $(,)?
+    } $(, strict: $strict:expr)? $(,)?) => {
         (|| -> ::core::result::Result<_, $crate::parser::Reject> {
             #[allow(non_camel_case_types, dead_code)]
             #[derive(Clone, Copy)]
             enum Field { $($field),* }
             let mut row = $row::default();
-            let mut object = $crate::json::Object::open($text)?;
+            let rules = $crate::json::Rules {
+                strict: false $(|| $strict)?,
+                rescue: const { !<[&str]>::is_empty(&[$(stringify!($rest))?]) },
+            };
+            let mut object = $crate::json::Object::open_with($text, rules)?;
             let mut more = object.first()?;
             'in_order: {
+                if object.is_doubtful() {
+                    break 'in_order;
+                }
                 $(
                     const { assert!((Field::$field as u32) < 64, "at most 64 fields") };
                     if !more || !object.next_is(const { &$crate::json::quoted::<{ stringify!($field).len() + 3 }>(stringify!($field)) }) {
                         break 'in_order;
                     }
                     object.saw(Field::$field as u32);
-                    row.$field = object.$how(stringify!($field))?;
+                    row.$field = object.$how(stringify!($field) $($(, $arg)*)?)?;
                     more = object.more()?;
                 )*
             }
             while more {
                 let key = object.key()?;
-                match &*key.to_cow() {
+                match &*key.name() {
                     $(stringify!($field) => {
-                        object.once(Field::$field as u32, key)?;
-                        row.$field = object.any_value()?.$how().map_err(|reject| reject.at_field(stringify!($field)))?;
+                        object.once(Field::$field as u32, stringify!($field))?;
+                        row.$field = object.by_name(stringify!($field), |object, field| object.$how(field $($(, $arg)*)?))?;
                     })*
-                    _ => {
-                        object.once_unknown(key)?;
-                        object.any_value()?;
-                    }
+                    _ => object.unknown(key)?,
                 }
                 more = object.more()?;
             }
+            $(row.$rest = object.rest();)?
             Ok(row)
         })()
     };

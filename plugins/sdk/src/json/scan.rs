@@ -1,47 +1,116 @@
 //! The grammar: walks the bytes of an object once and hands out its keys and values.
 #![expect(clippy::inline_always, reason = "guest code looks at its deadline wherever a function begins")]
 
-use super::{Text, Value};
-use crate::input::Symbol;
-use crate::output::word;
+use super::bytes::{equal, is_ascii, special};
+use super::rest::Rest;
+use super::{Text, Value, reason};
 use crate::parser::Reject;
 use crate::symbols::same;
-use crate::time::Timestamp;
 use alloc::borrow::Cow;
+use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::format;
-use alloc::vec::Vec;
 
-/// Objects and arrays may nest this deep, the outermost object included.
-const MAX_DEPTH: usize = 64;
+/// What a UTF-8 text may begin with, and JSON does not count.
+///
+/// # Source
+/// RFC 8259, section 8.1: a reader may ignore it.
+pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
-/// An object being read: `open`, `first`, then `key` (or `next_is`), `value` and `more` for each of its members.
+/// How much of a record has to be right, and what becomes of the rest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// Every field is checked, also those that nobody uses: their escapes and numbers, keys that come twice, and how
+    /// deep they nest; and a value of another type is refused. Otherwise a field that nobody uses is stepped over by
+    /// its quotes and brackets.
+    pub strict: bool,
+    /// What no field takes is kept: see [`Object::rest`].
+    pub rescue: bool,
+}
+
+/// An object being read: `open`, `first`, then `key` (or `next_is`), a value and `more` for each of its members.
 #[derive(Debug)]
 pub struct Object<'a> {
-    /// UTF-8, which is checked once for all.
-    text: &'a [u8],
-    at: usize,
+    pub(super) text: &'a [u8],
+    pub(super) at: usize,
     /// A bit for each field that has come.
     seen: u64,
-    /// Keys that have come besides.
+    pub(super) rules: Rules,
+    /// As a whole it is not UTF-8, and every text in it is checked by itself.
+    doubtful: bool,
+    rare: Option<Box<Rare<'a>>>,
+}
+
+/// What few records need.
+#[derive(Debug, Default)]
+struct Rare<'a> {
+    /// Keys that have come besides the fields, where none may come twice.
     unknown: BTreeSet<Cow<'a, str>>,
+    rest: Rest,
+}
+
+/// The key of a member.
+#[derive(Clone, Copy, Debug)]
+pub struct Key<'a> {
+    text: Text<'a>,
+    /// Not a text as it stands. Under `strict` there is no such key.
+    broken: bool,
+}
+
+impl<'a> Key<'a> {
+    /// Its characters; none, which is no field's name, where it is not a text.
+    #[must_use]
+    pub fn name(&self) -> Cow<'a, str> {
+        if self.broken { Cow::Borrowed("") } else { self.text.to_cow() }
+    }
 }
 
 impl<'a> Object<'a> {
-    /// Begins to read `text`: a `str`, or the bytes of one.
+    /// Begins to read `text`, a `str` or the bytes of one, strictly.
     ///
     /// # Errors
     /// Malformed: `text` is not UTF-8, or does not begin with an object.
     #[inline]
     pub fn open<T: AsRef<[u8]> + ?Sized>(text: &'a T) -> Result<Self, Reject> {
+        Self::open_with(text, Rules { strict: true, rescue: false })
+    }
+
+    /// Begins to read `text` by these rules.
+    ///
+    /// # Errors
+    /// Malformed: `text` is not UTF-8 and the rules are strict, or it does not begin with an object.
+    #[inline]
+    pub fn open_with<T: AsRef<[u8]> + ?Sized>(text: &'a T, rules: Rules) -> Result<Self, Reject> {
         let text = text.as_ref();
+        let mut object = Self { text, at: 0, seen: 0, rules, doubtful: false, rare: None };
         if !is_ascii(text) {
-            crate::parser::utf8(text)?;
+            object.check_utf8()?;
         }
-        let mut object = Self { text, at: 0, seen: 0, unknown: BTreeSet::new() };
         object.space();
         object.expect(b'{')?;
         Ok(object)
+    }
+
+    #[cold]
+    fn check_utf8(&mut self) -> Result<(), Reject> {
+        if self.text.starts_with(BYTE_ORDER_MARK) {
+            self.at = BYTE_ORDER_MARK.len();
+        }
+        if str::from_utf8(self.text).is_ok() {
+            return Ok(());
+        }
+        if self.rules.strict || !self.text[self.at..].trim_ascii_start().starts_with(b"{") {
+            return Err(reason::not_utf8(self.text));
+        }
+        self.doubtful = true;
+        Ok(())
+    }
+
+    /// Whether each text has to be looked at by itself; then the quick way is closed.
+    #[inline]
+    #[must_use]
+    pub fn is_doubtful(&self) -> bool {
+        self.doubtful
     }
 
     /// Whether there is a first member. If not, the object has ended, and so has the text.
@@ -93,10 +162,19 @@ impl<'a> Object<'a> {
     ///
     /// # Errors
     /// Malformed: not a string followed by a colon.
-    pub fn key(&mut self) -> Result<Text<'a>, Reject> {
+    pub fn key(&mut self) -> Result<Key<'a>, Reject> {
         self.space();
         self.expect(b'"')?;
-        let key = self.string()?;
+        let start = self.at;
+        let key = match self.string() {
+            Ok(text) => Key { text, broken: false },
+            Err(reject) if self.rules.strict => return Err(reject),
+            Err(_) => {
+                self.at = start;
+                self.loose_string()?;
+                Key { text: Text::new(&self.text[start..self.at - 1], true), broken: true }
+            }
+        };
         self.space();
         self.expect(b':')?;
         Ok(key)
@@ -112,9 +190,9 @@ impl<'a> Object<'a> {
     ///
     /// # Errors
     /// Invalid: it has come before.
-    pub fn once(&mut self, field: u32, key: Text<'a>) -> Result<(), Reject> {
+    pub fn once(&mut self, field: u32, name: &str) -> Result<(), Reject> {
         if self.seen >> field & 1 == 1 {
-            return Err(twice(key));
+            return Err(twice(name));
         }
         self.saw(field);
         Ok(())
@@ -124,14 +202,58 @@ impl<'a> Object<'a> {
     ///
     /// # Errors
     /// Invalid: it has come before.
-    pub fn once_unknown(&mut self, key: Text<'a>) -> Result<(), Reject> {
-        if self.unknown.insert(key.to_cow()) { Ok(()) } else { Err(twice(key)) }
+    pub fn once_unknown(&mut self, key: Key<'a>) -> Result<(), Reject> {
+        let name = key.name();
+        let unknown = &mut self.rare.get_or_insert_default().unknown;
+        if unknown.insert(name) { Ok(()) } else { Err(twice(&key.name())) }
+    }
+
+    /// Steps over the value of a key that is not a field, and keeps both if there is a rescue.
+    ///
+    /// # Errors
+    /// Malformed: there is no end to it. If strict, as `once_unknown` and `value`.
+    #[inline(never)]
+    pub fn unknown(&mut self, key: Key<'a>) -> Result<(), Reject> {
+        if self.rules.strict {
+            self.once_unknown(key)?;
+        }
+        self.space();
+        let start = self.at;
+        let whole = self.step_over()?;
+        if self.rules.rescue {
+            let value = &self.text[start..self.at];
+            self.rest_mut().add(key.text.raw(), !key.broken, value, whole);
+        }
+        Ok(())
+    }
+
+    /// Keeps the value of a field that does not take it: what stands from `start` to here.
+    pub(super) fn leave(&mut self, field: &str, start: usize, whole: bool) {
+        let value = &self.text[start..self.at];
+        self.rest_mut().add_misfit(field, value, whole);
+    }
+
+    fn rest_mut(&mut self) -> &mut Rest {
+        &mut self.rare.get_or_insert_default().rest
+    }
+
+    /// What no field has taken, as the text of a JSON object: the fields with a key that is unknown, and values that do
+    /// not fit their field, in the order of the record, as they stood. `None` if there is nothing, or no rescue.
+    ///
+    /// A value that is not JSON stands there as a text. Keys may come twice, as in the record.
+    /// It is at most 64 KiB, and a line for each value that does not fit: of a value that has no room, there is
+    /// the beginning and how long it is; of fields that have none, how many there are, under the key `…`.
+    #[inline]
+    #[must_use]
+    pub fn rest(self) -> Option<alloc::string::String> {
+        self.rare.and_then(|rare| rare.rest.json())
     }
 
     /// The value that comes next.
     ///
     /// # Errors
-    /// Malformed: it is not JSON. Invalid: a number beyond `f64`, or a key that comes twice in a nested object.
+    /// Malformed: it is not JSON. Invalid: a number beyond `f64`, half a pair of surrogates, and if strict a key that comes
+    /// twice in a nested object.
     #[inline]
     pub fn value(&mut self) -> Result<Value<'a>, Reject> {
         self.space();
@@ -145,18 +267,9 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// The same as `value`, not inlined.
-    ///
-    /// # Errors
-    /// As `value`.
-    #[inline(never)]
-    pub fn any_value(&mut self) -> Result<Value<'a>, Reject> {
-        self.value()
-    }
-
     /// Reads the string or null that comes next, if it is one or the other, and a string without escapes; else nothing
     /// is read. Most values are: to make a `Value` of each would cost as much as to find its end.
-    fn plain(&mut self) -> Plain {
+    pub(super) fn plain(&mut self) -> Plain {
         self.space();
         match self.peek() {
             Some(b'"') => {
@@ -185,19 +298,19 @@ impl<'a> Object<'a> {
     }
 
     #[inline]
-    fn peek(&self) -> Option<u8> {
+    pub(super) fn peek(&self) -> Option<u8> {
         self.text.get(self.at).copied()
     }
 
     #[inline]
-    fn space(&mut self) {
+    pub(super) fn space(&mut self) {
         while matches!(self.peek(), Some(b' ' | b'\n' | b'\t' | b'\r')) {
             self.at += 1;
         }
     }
 
     #[inline]
-    fn expect(&mut self, byte: u8) -> Result<(), Reject> {
+    pub(super) fn expect(&mut self, byte: u8) -> Result<(), Reject> {
         if self.peek() != Some(byte) {
             return Err(self.malformed());
         }
@@ -208,7 +321,7 @@ impl<'a> Object<'a> {
     #[inline]
     fn end(&mut self) -> Result<bool, Reject> {
         self.space();
-        if self.at == self.text.len() { Ok(false) } else { Err(self.malformed()) }
+        if self.at == self.text.len() { Ok(false) } else { Err(reason::something_after(self.text, self.at)) }
     }
 
     #[inline]
@@ -218,7 +331,7 @@ impl<'a> Object<'a> {
 
     /// Steps over `word`, if it is what comes next.
     #[inline]
-    fn skips(&mut self, word: &str) -> bool {
+    pub(super) fn skips(&mut self, word: &str) -> bool {
         let found = self.text.get(self.at..self.at + word.len()).is_some_and(|bytes| same(bytes, word.as_bytes()));
         if found {
             self.at += word.len();
@@ -228,14 +341,34 @@ impl<'a> Object<'a> {
 
     /// The string whose opening quote is behind, with its closing one.
     #[inline]
-    fn string(&mut self) -> Result<Text<'a>, Reject> {
+    pub(super) fn string(&mut self) -> Result<Text<'a>, Reject> {
         let end = special(self.text, self.at);
         if self.text.get(end) == Some(&b'"') {
             let raw = &self.text[self.at..end];
             self.at = end + 1;
+            self.check(raw)?;
             return Ok(Text::new(raw, false));
         }
         self.escaped_string(end)
+    }
+
+    /// Whether the string that comes next, if it is one, is right, where the text as a whole is not.
+    #[cold]
+    pub(super) fn check_next(&mut self) -> Result<(), Reject> {
+        self.space();
+        let start = self.at;
+        if self.peek() == Some(b'"') {
+            self.at += 1;
+            self.string()?;
+            self.at = start;
+        }
+        Ok(())
+    }
+
+    /// Whether a text is UTF-8, where that is not known yet.
+    #[inline]
+    fn check(&self, raw: &[u8]) -> Result<(), Reject> {
+        if self.doubtful && str::from_utf8(raw).is_err() { Err(reason::not_utf8(self.text)) } else { Ok(()) }
     }
 
     /// The same, with something other than a quote at `at`.
@@ -248,7 +381,8 @@ impl<'a> Object<'a> {
             match bytes.get(at) {
                 Some(b'"') => {
                     self.at = at + 1;
-                    return Ok(Text::new(&self.text[start..at], true));
+                    self.check(&bytes[start..at])?;
+                    return Ok(Text::new(&bytes[start..at], true));
                 }
                 Some(b'\\') => {
                     let len = match bytes.get(at + 1) {
@@ -256,13 +390,13 @@ impl<'a> Object<'a> {
                         Some(b'u') => super::text::code(&bytes[at + 1..]).map(|(_, len)| len),
                         _ => None,
                     };
-                    let Some(len) = len else {
-                        return Err(Reject::malformed(format!("not JSON: bad escape at byte {at}")));
-                    };
+                    let Some(len) = len else { return Err(reason::bad_escape(bytes, at)) };
                     at = special(bytes, at + 1 + len);
                 }
-                Some(_) => return Err(Reject::malformed(format!("not JSON: control character at byte {at}"))),
-                None => return Err(Reject::malformed("not JSON: ends inside a string")),
+                Some(_) => {
+                    return Err(Reject::malformed(format!("not JSON: a raw control character in a text at byte {at}")));
+                }
+                None => return Err(reason::malformed(bytes, at)),
             }
         }
     }
@@ -293,7 +427,7 @@ impl<'a> Object<'a> {
         let number = str::from_utf8(&self.text[start..self.at]).unwrap_or_default();
         // 308: fewer digits than that are in the range of `f64`, without an exponent.
         if (exponent || number.len() > 308) && !number.parse().is_ok_and(f64::is_finite) {
-            return Err(Reject::invalid(format!("number out of range at byte {start}")));
+            return Err(Reject::invalid(format!("a number out of range at byte {start}")));
         }
         Ok(Value::Number(number))
     }
@@ -306,59 +440,9 @@ impl<'a> Object<'a> {
         if self.at == start { Err(self.malformed()) } else { Ok(()) }
     }
 
-    /// An array or object, checked to its end; the levels above are on a stack of our own.
     #[cold]
-    fn nested(&mut self) -> Result<Value<'a>, Reject> {
-        let start = self.at;
-        let mut levels = Vec::new();
-        loop {
-            self.space();
-            let mut complete = false;
-            match self.peek() {
-                Some(b'{' | b'[') if levels.len() + 2 > MAX_DEPTH => {
-                    return Err(Reject::malformed(format!("nested deeper than {MAX_DEPTH}")));
-                }
-                Some(opening @ (b'{' | b'[')) => {
-                    self.at += 1;
-                    levels.push(if opening == b'{' { Level::Object(BTreeSet::new()) } else { Level::Array });
-                }
-                _ => {
-                    self.any_value()?;
-                    complete = true;
-                }
-            }
-            // Closes the levels that end here, and steps on to the next value of the one that does not.
-            while let Some(level) = levels.last_mut() {
-                self.space();
-                if self.peek() == Some(level.end()) {
-                    self.at += 1;
-                    levels.pop();
-                    complete = true;
-                    continue;
-                }
-                if complete {
-                    self.expect(b',')?;
-                }
-                if let Level::Object(keys) = level {
-                    let key = self.key()?;
-                    if !keys.insert(key.to_cow()) {
-                        return Err(twice(key));
-                    }
-                }
-                break;
-            }
-            if levels.is_empty() {
-                return Ok(Value::Nested(str::from_utf8(&self.text[start..self.at]).unwrap_or_default()));
-            }
-        }
-    }
-
-    #[cold]
-    fn malformed(&self) -> Reject {
-        Reject::malformed(match self.peek() {
-            Some(_) => format!("not a JSON object: unexpected byte at {}", self.at),
-            None => format!("not a JSON object: ends at byte {}", self.at),
-        })
+    pub(super) fn malformed(&self) -> Reject {
+        reason::malformed(self.text, self.at)
     }
 
     #[cold]
@@ -371,177 +455,34 @@ impl<'a> Object<'a> {
     }
 }
 
-// The same names as those of `Value`: what `json_row!` calls where fields come in the
-// expected order. `field` is for the message where the value is of another type.
-impl<'a> Object<'a> {
-    /// A text, or null.
-    ///
-    /// # Errors
-    /// As `value`, and invalid: a value of another type.
-    #[inline(always)]
-    pub fn text(&mut self, field: &str) -> Result<Option<Text<'a>>, Reject> {
-        match self.plain() {
-            Plain::OTHER => self.any_value()?.text().map_err(|reject| reject.at_field(field)),
-            plain => Ok(plain.of(self.text)),
-        }
-    }
-
-    /// A text; null counts as the empty one.
-    ///
-    /// # Errors
-    /// As `text`.
-    #[inline(always)]
-    pub fn text_or_empty(&mut self, field: &str) -> Result<Text<'a>, Reject> {
-        self.text(field).map(Option::unwrap_or_default)
-    }
-
-    /// A text of few distinct values, or null.
-    ///
-    /// # Errors
-    /// As `text`.
-    #[inline(always)]
-    pub fn symbol(&mut self, field: &str) -> Result<Option<Symbol<Text<'a>>>, Reject> {
-        self.text(field).map(|text| text.map(Symbol))
-    }
-
-    /// An instant in RFC 3339, or nothing.
-    ///
-    /// # Errors
-    /// As `value`.
-    #[inline]
-    pub fn time(&mut self, field: &str) -> Result<Option<Timestamp>, Reject> {
-        match self.plain() {
-            Plain::OTHER => self.any_value()?.time().map_err(|reject| reject.at_field(field)),
-            plain => Ok(plain.of(self.text).and_then(Text::time)),
-        }
-    }
-
-    /// A number, or null.
-    ///
-    /// # Errors
-    /// As `value`, and invalid: a value of another type.
-    #[inline]
-    pub fn number(&mut self, field: &str) -> Result<Option<f64>, Reject> {
-        self.unless_null(field, Value::number)
-    }
-
-    /// A whole number, or null.
-    ///
-    /// # Errors
-    /// As `value`, and invalid: another value.
-    #[inline]
-    pub fn integer(&mut self, field: &str) -> Result<Option<i64>, Reject> {
-        self.unless_null(field, Value::integer)
-    }
-
-    /// True, false or null.
-    ///
-    /// # Errors
-    /// As `value`, and invalid: a value of another type.
-    #[inline]
-    pub fn boolean(&mut self, field: &str) -> Result<Option<bool>, Reject> {
-        self.unless_null(field, Value::boolean)
-    }
-
-    #[inline]
-    fn unless_null<T>(
-        &mut self,
-        field: &str,
-        of: impl FnOnce(Value<'a>) -> Result<Option<T>, Reject>,
-    ) -> Result<Option<T>, Reject> {
-        self.space();
-        if self.peek() == Some(b'n') && self.skips("null") {
-            return Ok(None);
-        }
-        of(self.any_value()?).map_err(|reject| reject.at_field(field))
-    }
-}
-
 /// Where a string without escapes stands: a single word, as results in several are handed on through memory.
 #[derive(PartialEq, Eq)]
-struct Plain(u64);
+pub(super) struct Plain(u64);
 
 impl Plain {
     /// Something else than a string without escapes stands there.
-    const OTHER: Self = Self(u64::MAX);
+    pub(super) const OTHER: Self = Self(u64::MAX);
     /// Null stands there.
-    const NULL: Self = Self(u64::MAX - 1);
+    pub(super) const NULL: Self = Self(u64::MAX - 1);
 
     #[inline]
     fn between(start: usize, end: usize) -> Self {
         Self((start as u64) << 32 | end as u64)
     }
 
+    /// Where its opening quote is.
+    pub(super) fn start(&self) -> usize {
+        (self.0 >> 32) as usize - 1
+    }
+
     #[inline]
-    fn of<'a>(&self, text: &'a [u8]) -> Option<Text<'a>> {
+    pub(super) fn of<'a>(&self, text: &'a [u8]) -> Option<Text<'a>> {
         let raw = text.get((self.0 >> 32) as usize..self.0 as u32 as usize)?;
         Some(Text::new(raw, false))
     }
 }
 
-/// A level of nesting: an object and the keys it has had, or an array.
-enum Level<'a> {
-    Object(BTreeSet<Cow<'a, str>>),
-    Array,
-}
-
-impl Level<'_> {
-    fn end(&self) -> u8 {
-        match self {
-            Self::Object(_) => b'}',
-            Self::Array => b']',
-        }
-    }
-}
-
 #[cold]
-fn twice(key: Text<'_>) -> Reject {
-    Reject::invalid(format!("key {key:?} comes twice"))
-}
-
-/// Whether all bytes are ASCII, which almost all texts are: that is told more quickly than that they are UTF-8. As guest
-/// code, the standard library's own goes by words of four bytes, and takes 50 ns more for a record of 290.
-#[inline]
-fn is_ascii(bytes: &[u8]) -> bool {
-    let (blocks, rest) = bytes.as_chunks::<32>();
-    let mut high = 0;
-    for block in blocks {
-        high |= word(block, 0) | word(block, 8) | word(block, 16) | word(block, 24);
-    }
-    high & 0x8080_8080_8080_8080 == 0 && rest.iter().fold(0, |high, byte| high | byte) < 0x80
-}
-
-/// Equality with a key known at compile time: the loop unrolls into a few words.
-#[inline]
-fn equal<const N: usize>(bytes: &[u8], key: &[u8; N]) -> bool {
-    if N < 8 || bytes.len() != N {
-        return bytes == key;
-    }
-    let mut different = 0;
-    for at in (0..N - 7).step_by(8) {
-        different |= word(bytes, at) ^ word(key, at);
-    }
-    different | (word(bytes, N - 8) ^ word(key, N - 8)) == 0
-}
-
-/// The first quote, backslash or control character at or after `at`; the length if there is none.
-#[inline]
-fn special(bytes: &[u8], mut at: usize) -> usize {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGHS: u64 = ONES << 7;
-    while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
-        let word = u64::from_le_bytes(*chunk);
-        // A byte's high bit comes up where it is below 0x20 or zero after the xor. Borrows can raise wrong bits only
-        // above a right one, and bytes from 0x80 on are masked out: the lowest bit is always right.
-        let quote = word ^ (ONES * 0x22);
-        let slash = word ^ (ONES * 0x5C);
-        let hits =
-            (word.wrapping_sub(ONES * 0x20) | quote.wrapping_sub(ONES) | slash.wrapping_sub(ONES)) & !word & HIGHS;
-        if hits != 0 {
-            return at + (hits.trailing_zeros() >> 3) as usize;
-        }
-        at += 8;
-    }
-    let rest = bytes.get(at..).unwrap_or_default();
-    at + rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)).unwrap_or(rest.len())
+pub(super) fn twice(name: &str) -> Reject {
+    Reject::invalid(format!("key {name:?} comes twice"))
 }

@@ -2,7 +2,6 @@
 
 use crate::output::{Put, Utf8s};
 use crate::symbols::Symbols;
-use crate::time::Timestamp;
 use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -31,10 +30,10 @@ impl<'a> Text<'a> {
         self.raw.is_empty()
     }
 
-    /// The instant that they say, if they do.
+    /// As it stands between the quotes.
     #[inline]
-    pub(super) fn time(self) -> Option<Timestamp> {
-        if self.escapes > 0 { Timestamp::parse(&self.unescaped()) } else { Timestamp::parse(self.raw) }
+    pub(super) fn raw(&self) -> &'a [u8] {
+        self.raw
     }
 
     /// The characters: borrowed, unless there are escapes.
@@ -94,7 +93,7 @@ pub(super) fn code(escape: &[u8]) -> Option<(char, usize)> {
     char::from_u32(0x1_0000 + ((high - 0xD800) << 10) + (low - 0xDC00)).map(|character| (character, 11))
 }
 
-fn unit(escape: &[u8]) -> Option<u32> {
+pub(super) fn unit(escape: &[u8]) -> Option<u32> {
     let [b'u', digits @ ..] = escape.first_chunk::<5>()? else { return None };
     digits.iter().try_fold(0, |value, digit| Some(value * 16 + char::from(*digit).to_digit(16)?))
 }
