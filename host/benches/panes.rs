@@ -23,7 +23,7 @@ use wasmill_pipeline::lane::{Lane, LaneCounts, LaneOutput};
 use wasmill_pipeline::record::RawBatch;
 use wasmill_pipeline::shadow::Closed;
 use wasmill_pipeline::shard::Shard;
-use wasmill_pipeline::time::NOTHING_SEEN;
+use wasmill_pipeline::time::trust::Trusted;
 
 /// Rows per batch, as the driver reads them.
 const ROWS: usize = 4_096;
@@ -66,7 +66,7 @@ fn rows(assembly: &Assembly, keys: usize) -> Vec<Rows> {
     let mut parser = assembly.instances().unwrap().parser;
     let mut batch = |batch: usize| {
         let raw = records(batch, keys);
-        let mut lane = Lane::new(assembly.plan.clone(), 0, 0, NOTHING_SEEN);
+        let mut lane = Lane::new(assembly.plan.clone(), 0, 0, Trusted::default());
         let (mut counts, mut out) = (LaneCounts::new(1), LaneOutput::default());
         lane.process(parser.as_mut(), &raw, &Treatment::default(), &mut counts, &mut out).unwrap();
         assert_eq!((out.rows.len(), counts.rows), (1, ROWS as u64));
@@ -93,6 +93,7 @@ fn records(batch: usize, keys: usize) -> RawBatch {
         partition: 0,
         offsets: (0..ROWS as i64).collect(),
         broker_times_us: vec![1_769_903_997_804_000; ROWS],
+        appended: vec![false; ROWS],
         keys: BinaryArray::new_null(ROWS),
         values,
     }

@@ -20,7 +20,7 @@ use wasmill_pipeline::checkpoint::Cut;
 use wasmill_pipeline::plugin::{Aggregate, AggregateDescription, Fault, Finished};
 use wasmill_pipeline::record::RawBatch;
 use wasmill_pipeline::state::delta::StateDelta;
-use wasmill_pipeline::time::NOTHING_SEEN;
+use wasmill_pipeline::time::trust::Trusted;
 use wasmill_pipeline::worker::Worker;
 
 /// Records per batch, as the driver reads them.
@@ -102,6 +102,7 @@ impl Bench {
                 partition: 0,
                 offsets: (self.read..).take(rows).collect(),
                 broker_times_us: vec![1_769_903_997_804_000; rows],
+                appended: vec![false; rows],
                 keys: BinaryArray::new_null(rows),
                 values,
             };
@@ -163,7 +164,7 @@ fn worker(assembly: &Assembly) -> (Worker, Arc<AtomicU64>) {
     let watched = |inner| Box::new(Watched { inner, nanos: in_plugin.clone() }) as Box<dyn Aggregate>;
     let aggregates = made.aggregates.into_iter().map(watched).collect();
     let mut worker = Worker::new(assembly.plan.clone(), 0, made.parser, aggregates);
-    worker.assign(0, 0, NOTHING_SEEN);
+    worker.assign(0, 0, Trusted::default());
     (worker, in_plugin)
 }
 

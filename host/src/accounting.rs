@@ -4,6 +4,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use wasmill_pipeline::checkpoint::Cut;
 use wasmill_pipeline::dead_letter::Reason;
+use wasmill_pipeline::lane::{LaneCounts, PartitionCounts};
 
 /// Totals since the first checkpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -24,6 +25,8 @@ pub struct Totals {
     pub dead_letters: BTreeMap<String, u64>,
     /// By aggregate.
     pub aggregates: BTreeMap<String, AggregateTotals>,
+    /// What of it each partition gave, by its number.
+    pub partitions: BTreeMap<i32, PartitionCounts>,
 }
 
 /// One aggregate's totals.
@@ -52,7 +55,7 @@ impl Totals {
     }
 
     /// Adds what a worker's lanes saw.
-    pub fn add_lanes(&mut self, names: &[String], counts: &wasmill_pipeline::lane::LaneCounts) {
+    pub fn add_lanes(&mut self, names: &[String], counts: &LaneCounts) {
         self.records += counts.records;
         self.filtered += counts.filtered;
         self.parsed += counts.parsed;
@@ -68,6 +71,9 @@ impl Totals {
         }
         for (name, set_aside) in names.iter().zip(&counts.set_aside) {
             self.aggregates.entry(name.clone()).or_default().set_aside += set_aside;
+        }
+        for (&partition, counts) in &counts.partitions {
+            self.partitions.entry(partition).or_default().add(counts);
         }
     }
 
@@ -124,6 +130,11 @@ impl Totals {
                 counters.insert(format!("{what}.{name}"), count);
             }
         }
+        for (partition, counts) in &self.partitions {
+            for (what, count) in parts_of(counts) {
+                counters.insert(format!("partition.{partition}.{what}"), count);
+            }
+        }
         counters
     }
 
@@ -145,6 +156,10 @@ impl Totals {
                 totals.dead_letters.insert(of.to_owned(), count);
                 continue;
             }
+            if what == "partition" {
+                totals.add_part(of, count);
+                continue;
+            }
             let aggregate = totals.aggregates.entry(of.to_owned()).or_default();
             match what {
                 "counted" => aggregate.counted = count,
@@ -157,6 +172,41 @@ impl Totals {
         }
         totals
     }
+
+    /// Takes in a number of a partition: `3.suspects`.
+    fn add_part(&mut self, of: &str, count: u64) {
+        let Some((partition, what)) = of.split_once('.') else { return };
+        let Ok(partition) = partition.parse() else { return };
+        let counts = self.partitions.entry(partition).or_default();
+        match what {
+            "records" => counts.records = count,
+            "rows" => counts.rows = count,
+            "broker_time" => counts.broker_time = count,
+            "unreadable" => counts.unreadable = count,
+            "suspects" => counts.suspects = count,
+            "behind" => counts.behind = count,
+            reason => {
+                let place = Reason::ALL.iter().position(|known| reason == format!("dead_letters.{}", known.as_str()));
+                place.into_iter().for_each(|place| counts.dead_letters[place] = count);
+            }
+        }
+    }
+}
+
+/// The numbers of a partition that are not 0, by their names.
+fn parts_of(counts: &PartitionCounts) -> impl Iterator<Item = (String, u64)> {
+    let PartitionCounts { records, rows, broker_time, unreadable, suspects, behind, dead_letters } = *counts;
+    let named = [
+        ("records", records),
+        ("rows", rows),
+        ("broker_time", broker_time),
+        ("unreadable", unreadable),
+        ("suspects", suspects),
+        ("behind", behind),
+    ];
+    let named = named.map(|(name, count)| (name.to_owned(), count));
+    let reasons = Reason::ALL.map(|reason| format!("dead_letters.{}", reason.as_str()));
+    named.into_iter().chain(reasons.into_iter().zip(dead_letters)).filter(|&(_, count)| count > 0)
 }
 
 impl AggregateTotals {
@@ -177,6 +227,9 @@ mod tests {
 
     fn totals() -> Totals {
         let aggregate = AggregateTotals { counted: 4, late: 1, set_aside: 2, late_windows: 2, closed: 3 };
+        let mut partition =
+            PartitionCounts { records: 10, rows: 7, suspects: 4, unreadable: 1, ..PartitionCounts::default() };
+        partition.dead_letters[Reason::NoTime as usize] = 2;
         Totals {
             records: 10,
             filtered: 1,
@@ -184,6 +237,7 @@ mod tests {
             rows: 7,
             dead_letters: BTreeMap::from([("malformed".into(), 2)]),
             aggregates: BTreeMap::from([("pages".into(), aggregate)]),
+            partitions: BTreeMap::from([(3, partition)]),
             ..Totals::default()
         }
     }

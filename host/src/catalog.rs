@@ -8,7 +8,7 @@ use crate::failpoint;
 use crate::failure::Failure;
 use crate::plugin::Component;
 use crate::store::history::{Action, Outcome};
-use crate::store::{Beside, BesideRole, LocalStore, Manifest, PluginStore, Probation, Swapped};
+use crate::store::{Beside, BesideRole, LocalStore, Manifest, PartitionState, PluginStore, Probation, Swapped};
 use anyhow::anyhow;
 use std::sync::Arc;
 use wasmill_pipeline::change;
@@ -245,6 +245,5 @@ pub fn start_with_files(
 
 /// An instant that no record before the checkpoint comes to.
 fn instant_after(manifest: &Manifest, at_work: &Assembly) -> i64 {
-    let watermarks = manifest.partitions.iter().filter_map(|partition| partition.watermark_us);
-    change::instant_after(watermarks, at_work.plan.time.watermark_delay_us)
+    change::instant_after(manifest.partitions.iter().map(PartitionState::trusted), at_work.plan.time.watermark_delay_us)
 }

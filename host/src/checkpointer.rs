@@ -275,10 +275,13 @@ impl Checkpointer {
 }
 
 fn partition_states(cuts: &[Cut], idle: &BTreeSet<i32>, anchors: &BTreeMap<i32, Anchor>) -> Vec<PartitionState> {
+    let seen = |instant: i64| (instant != NOTHING_SEEN).then_some(instant);
     let state = |p: &PartitionCut| PartitionState {
         partition: p.partition,
         next_offset: p.next_offset,
-        watermark_us: (p.watermark_us != NOTHING_SEEN).then_some(p.watermark_us),
+        watermark_us: seen(p.trusted.watermark_us),
+        latest_us: seen(p.trusted.latest_us),
+        doubt: p.trusted.doubt,
         idle: idle.contains(&p.partition),
         anchor: anchors.get(&p.partition).copied(),
     };

@@ -5,7 +5,7 @@ use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
 use crate::admin::control::{MIN_DIGEST_DIGITS, Policy};
-use crate::config::{Overrides, parse_duration};
+use crate::config::{Overrides, parse_duration, parse_instant};
 
 /// A stream processor whose logic is WebAssembly components: Kafka in, exactly-once Parquet and CSV files out.
 ///
@@ -123,6 +123,13 @@ pub struct RunArgs {
     /// Rows that come later for these windows are too late.
     #[arg(long)]
     pub drain: bool,
+
+    /// Set the watermark of the last checkpoint back to TIME, for this start: a wrong clock had moved it ahead
+    ///
+    /// As in `--lower-watermark 2026-01-31T12:00:00Z`. Rows after TIME are not too late any more. The price: of a window
+    /// that was closed meanwhile and gets such a row, a second row is written, which counts the new ones alone.
+    #[arg(long, value_name = "TIME", value_parser = parse_instant)]
+    pub lower_watermark: Option<i64>,
 
     /// Show samples of the data on the terminal: raw, parsed, or an aggregate's rows; repeatable
     ///
@@ -534,6 +541,13 @@ mod tests {
     fn drain_ends_a_run_and_so_does_until_caught_up() {
         assert!(run("wasmill run -c p.toml --drain").ends());
         assert!(run("wasmill run -c p.toml --until-caught-up").ends());
+    }
+
+    #[test]
+    fn a_watermark_is_lowered_to_a_time_as_people_write_it() {
+        assert_eq!(run("wasmill run -c p.toml --lower-watermark 1970-01-02").lower_watermark, Some(86_400_000_000));
+        let wrong = parse("wasmill run -c p.toml --lower-watermark noon").unwrap_err().to_string();
+        assert!(wrong.contains("is not a time; write 2026-01-31T12:00:00Z"), "{wrong}");
     }
 
     #[test]

@@ -8,11 +8,11 @@ use crate::capsule::Capsules;
 use crate::failpoint;
 use crate::failure::Failure;
 use crate::kafka::{Poll, Source};
-use crate::shared::{Command, Cost, Letter, Report, Shared, Upgrade, Wires, lock};
+use crate::shared::{Command, Cost, LOWER, Letter, Report, Shared, Upgrade, Wires, lock};
 use crate::sink::{Writers, dead_letter_batch};
 use crate::tap::Taps;
 use crossbeam_channel::{RecvTimeoutError, Select, TryRecvError, TrySendError};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -22,6 +22,8 @@ use wasmill_pipeline::exchange::Message;
 use wasmill_pipeline::lane::LaneCounts;
 use wasmill_pipeline::record::{Anchor, RawBatch};
 use wasmill_pipeline::shard::Shard;
+use wasmill_pipeline::time::text::instant;
+use wasmill_pipeline::time::trust::Trusted;
 use wasmill_pipeline::worker::{Effect, Worker};
 
 /// Rows per parse call: the contract was measured with 4,096 to 8,192; smaller stays in the L2 cache.
@@ -38,6 +40,9 @@ const TROUBLE_LASTS: Duration = Duration::from_secs(10);
 
 /// How often a worker tells how it stands.
 const TELL_EVERY: Duration = Duration::from_millis(200);
+
+/// So many rows far before their partition's watermark are told, where they are most of its rows.
+const MANY_BEHIND: u64 = 20;
 
 /// How a worker treats its source.
 #[derive(Clone, Debug)]
@@ -86,6 +91,8 @@ pub struct Driver {
     pub by_partition: BTreeMap<i32, LaneCounts>,
     /// The last dead letter of each reason.
     pub letters: BTreeMap<Reason, Letter>,
+    /// Partitions whose watermark was told to be far ahead of their rows.
+    pub told_ahead: BTreeSet<i32>,
 }
 
 impl Driver {
@@ -132,11 +139,14 @@ impl Driver {
             self.carry_out(effects)?;
             if told.elapsed() >= TELL_EVERY {
                 self.tell()?;
+                self.tell_ahead();
                 self.note_idle();
                 told = Instant::now();
             }
             if !caught_up && self.has_caught_up() {
                 caught_up = true;
+                let partitions: Vec<i32> = self.last_heard.keys().copied().collect();
+                partitions.into_iter().for_each(|partition| self.settle(partition));
                 self.tell()?;
                 let _ = self.wires.reports.send(Report::CaughtUp);
             }
@@ -166,7 +176,7 @@ impl Driver {
                     watermarks.assign(partition, i64::MIN, false);
                     let floor = watermarks.wake(partition);
                     drop(watermarks);
-                    self.worker.assign(partition, next_offset, floor);
+                    self.worker.assign(partition, next_offset, Trusted::at(floor));
                     self.source.add(partition, next_offset)?;
                     self.last_heard.insert(partition, Instant::now());
                 }
@@ -437,11 +447,32 @@ impl Driver {
     }
 
     /// Sets partitions idle that gave nothing for long, although everything there is was read.
-    fn note_idle(&self) {
+    fn note_idle(&mut self) {
         let Some(timeout) = self.reading.idle_timeout else { return };
-        for (&partition, heard) in &self.last_heard {
-            if heard.elapsed() >= timeout && self.source.caught_up(partition) {
-                lock(&self.shared.watermarks).set_idle(partition);
+        let silent = self.last_heard.iter().filter(|(_, heard)| heard.elapsed() >= timeout).map(|(&p, _)| p);
+        let silent: Vec<i32> = silent.filter(|&partition| self.source.caught_up(partition)).collect();
+        for partition in silent {
+            self.settle(partition);
+            lock(&self.shared.watermarks).set_idle(partition);
+        }
+    }
+
+    /// All there is of a partition was read: its watermark goes by that.
+    fn settle(&mut self, partition: i32) {
+        if let Some(lane) = self.worker.lane_mut(partition) {
+            lane.settle();
+            lock(&self.shared.watermarks).advance(partition, lane.watermark());
+        }
+    }
+
+    /// Says, once, where most rows of a partition lie far before its watermark, and what can be done.
+    fn tell_ahead(&mut self) {
+        for (&partition, counts) in &self.worker.counts().partitions {
+            let (behind, rows) = (counts.behind, counts.rows);
+            if behind >= MANY_BEHIND && behind * 2 > rows && self.told_ahead.insert(partition) {
+                let lane = self.worker.lanes().find(|&(number, _)| number == partition);
+                let watermark = lane.map(|(_, lane)| instant(lane.watermark())).unwrap_or_default();
+                tracing::warn!(partition, "{behind} of {rows} rows lie far before the watermark, {watermark}. {LOWER}");
             }
         }
     }

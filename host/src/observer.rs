@@ -17,6 +17,7 @@ use crate::telemetry::Rate;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
+use wasmill_pipeline::dead_letter::Reason;
 use wasmill_pipeline::shadow::Example;
 use wasmill_pipeline::time::NOTHING_SEEN;
 
@@ -67,7 +68,7 @@ impl Observer {
     /// Looks whether something is wrong with the input, and tells what is new. Call it a few times a second.
     pub fn watch(&self, now: Instant) {
         let Some(shared) = lock(&self.view.latest).clone() else { return };
-        let partitions = partitions(&shared.standings(), Some(&*shared));
+        let partitions = partitions(&Totals::default(), &shared.standings(), Some(&*shared));
         let unread = partitions.iter().filter_map(|partition| partition.lag).sum();
         lock(&self.lookout).look(now, &shared, unread);
     }
@@ -108,7 +109,7 @@ impl Observer {
             broker_time_rows: totals.broker_time_rows,
             events_per_second: lock(&self.rate).observe(now, totals.records),
             aggregates: self.aggregates(&totals, &standings),
-            partitions: partitions(&standings, shared.as_deref()),
+            partitions: partitions(&totals, &standings, shared.as_deref()),
             checkpoints: progress.made,
             plugins: self.plugins(&progress, &standings),
             swaps: self.view.history.counts(),
@@ -282,7 +283,7 @@ fn shadow(at_work: &Assembly, place: usize, progress: &Progress, standings: &[St
     })
 }
 
-fn partitions(standings: &[Standing], shared: Option<&Shared>) -> Vec<admin::Partition> {
+fn partitions(totals: &Totals, standings: &[Standing], shared: Option<&Shared>) -> Vec<admin::Partition> {
     let mut all: BTreeMap<i32, (i64, Option<i64>)> = BTreeMap::new();
     for standing in standings {
         all.extend(&standing.partitions);
@@ -290,6 +291,8 @@ fn partitions(standings: &[Standing], shared: Option<&Shared>) -> Vec<admin::Par
     let mark = |partition| shared.and_then(|shared| lock(&shared.watermarks).partition(partition));
     let partition = |(partition, (next_offset, high)): (i32, (i64, Option<i64>))| {
         let mark = mark(partition);
+        let counts = totals.partitions.get(&partition).copied().unwrap_or_default();
+        let reasons = Reason::ALL.iter().zip(counts.dead_letters).filter(|&(_, count)| count > 0);
         admin::Partition {
             partition,
             next_offset,
@@ -297,6 +300,12 @@ fn partitions(standings: &[Standing], shared: Option<&Shared>) -> Vec<admin::Par
             lag: high.map(|high| (high - next_offset).max(0) as u64),
             watermark_us: mark.map(|mark| mark.watermark_us).filter(|&w| w != NOTHING_SEEN),
             idle: mark.is_some_and(|mark| mark.idle),
+            records: counts.records,
+            rows: counts.rows,
+            broker_time_rows: counts.broker_time,
+            unreadable_times: counts.unreadable,
+            suspect_rows: counts.suspects,
+            dead_letters: reasons.map(|(reason, count)| (reason.as_str().to_owned(), count)).collect(),
         }
     };
     all.into_iter().map(partition).collect()

@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::mutation::{self, Mutation};
 use crate::sink::{self, OpenFile, StagedFile};
 use crate::store::history::Entry;
-use crate::store::{self, Beside, BesideRole, LocalStore, Manifest, Swapped};
+use crate::store::{self, Beside, BesideRole, LocalStore, Manifest, PartitionState, Swapped};
 use anyhow::anyhow;
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -20,6 +20,7 @@ use wasmill_pipeline::error::Class;
 use wasmill_pipeline::shadow::Comparison;
 use wasmill_pipeline::state::delta::StateDelta;
 use wasmill_pipeline::time::NOTHING_SEEN;
+use wasmill_pipeline::time::trust::{Doubt, Trusted};
 use wasmill_pipeline::time::watermark::Watermarks;
 
 /// Takes the last checkpoint over from whichever process made it. `new_process` = it is the first time that this one does.
@@ -159,8 +160,8 @@ fn files<T: serde::de::DeserializeOwned>(
 /// Where an attempt begins.
 #[derive(Debug)]
 pub struct Beginning {
-    /// Per partition: the next offset and the watermark.
-    pub partitions: BTreeMap<i32, (i64, i64)>,
+    /// Per partition: the next offset, and how far it is trusted to have come.
+    pub partitions: BTreeMap<i32, (i64, Trusted)>,
     /// The watermark up to which windows were closed.
     pub closed_up_to_us: i64,
     /// The last checkpoint, unless there is none.
@@ -181,14 +182,34 @@ impl Beginning {
             closed_up_to_us = NOTHING_SEEN;
         }
         // What an idle partition missed is closed: its next rows are judged by that.
-        let watermark = |own: Option<i64>| own.unwrap_or(NOTHING_SEEN).max(closed_up_to_us);
-        let partitions = states().map(|p| (p.partition, (p.next_offset, watermark(p.watermark_us)))).collect();
+        let trusted = |state: &PartitionState| {
+            let mut trusted = state.trusted();
+            trusted.raise(closed_up_to_us);
+            if mutation::on(Mutation::DoubtForgotten) {
+                trusted.doubt = Doubt::default();
+            }
+            trusted
+        };
+        let partitions = states().map(|p| (p.partition, (p.next_offset, trusted(p)))).collect();
         Self { partitions, closed_up_to_us, manifest, held }
+    }
+
+    /// Sets the watermark back to `to_us`: that of the pipeline, and of each partition that is further. Whether any was.
+    ///
+    /// What had been closed by then stays written; rows that come to it now are closed once more.
+    pub fn lower(&mut self, to_us: i64) -> bool {
+        let mut lowered = self.closed_up_to_us > to_us;
+        self.closed_up_to_us = self.closed_up_to_us.min(to_us);
+        for (_, trusted) in self.partitions.values_mut().filter(|(_, trusted)| trusted.watermark_us > to_us) {
+            *trusted = Trusted { watermark_us: to_us, doubt: Doubt::default(), ..*trusted };
+            lowered = true;
+        }
+        lowered
     }
 
     /// Takes in a partition that the checkpoint does not know.
     pub fn add(&mut self, partition: i32, next_offset: i64) {
-        self.partitions.insert(partition, (next_offset, self.closed_up_to_us));
+        self.partitions.insert(partition, (next_offset, Trusted::at(self.closed_up_to_us)));
     }
 
     /// The checkpoint, and partitions that it does not know.
@@ -202,8 +223,8 @@ impl Beginning {
     /// The watermarks of all partitions, none of them idle.
     pub fn watermarks(&self) -> Watermarks {
         let mut watermarks = Watermarks::starting_at(self.closed_up_to_us);
-        for (&partition, &(_, watermark)) in &self.partitions {
-            watermarks.assign(partition, watermark, false);
+        for (&partition, &(_, trusted)) in &self.partitions {
+            watermarks.assign(partition, trusted.watermark_us, false);
         }
         watermarks
     }

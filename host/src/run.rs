@@ -7,6 +7,7 @@ use crate::assembly::Assembly;
 use crate::budget::StateBudget;
 use crate::checkpointer::Identity;
 use crate::chronicle::Chronicle;
+use crate::clock;
 use crate::config::Swap;
 use crate::coordinator::{Allowance, Coordinator, End, Progress, worker_of};
 use crate::disk::{Disk, RealDisk};
@@ -17,7 +18,7 @@ use crate::faults::{Faults, Verdict};
 use crate::kafka::{Admin, Settings, Source, Start, Waker};
 use crate::provenance;
 use crate::recovery::{Beginning, recover_files, take_over};
-use crate::shared::{INBOX, Samples, Shared, Standing, Wires, lock};
+use crate::shared::{INBOX, LOWER, Samples, Shared, Standing, Wires, lock};
 use crate::sink::{FileNaming, StagedFile, Writers};
 use crate::store::history::History;
 use crate::store::{LocalStore, Manifest};
@@ -35,6 +36,8 @@ use std::time::{Duration, Instant};
 use wasmill_pipeline::error::{Class, Error};
 use wasmill_pipeline::record::Anchor;
 use wasmill_pipeline::spec::TimeSpec;
+use wasmill_pipeline::time::NOTHING_SEEN;
+use wasmill_pipeline::time::text::{instant, span};
 use wasmill_pipeline::worker::Worker;
 
 /// How often the topic is asked for new partitions; the default of Kafka's own clients is 5 minutes.
@@ -79,6 +82,8 @@ pub struct Options {
     pub until_caught_up: bool,
     /// Close everything then.
     pub drain: bool,
+    /// Where the watermark of the last checkpoint is set back to, if it is.
+    pub lower_watermark_us: Option<i64>,
     /// How plugins are replaced.
     pub swap: Swap,
 }
@@ -309,11 +314,42 @@ impl Attempt<'_> {
         // Partitions that came since the last checkpoint are read from their beginning.
         let start = if manifest.is_some() { &Start::Earliest } else { &self.options.start };
         let mut beginning = Beginning::of(manifest, held);
+        self.mend(&mut beginning);
         let new: Vec<i32> = topic_partitions.into_iter().filter(|p| !beginning.partitions.contains_key(p)).collect();
         for (partition, offset) in admin.start_offsets(start, &new)? {
             beginning.add(partition, offset);
         }
         Ok(beginning)
+    }
+
+    /// Sets the watermark back where that was asked for, until a checkpoint holds it; and says so where it lies ahead of
+    /// the clock, and what can be done.
+    fn mend(&self, beginning: &mut Beginning) {
+        if let Some(to_us) = self.options.lower_watermark_us.filter(|_| lock(&self.view.progress).made == 0) {
+            let (to, from) = (instant(to_us), beginning.closed_up_to_us);
+            if beginning.lower(to_us) {
+                let from = if from == NOTHING_SEEN { "its partitions' own".to_owned() } else { instant(from) };
+                tracing::warn!(
+                    "the watermark is set back from {from} to {to}, as was asked; a window that was closed after that \
+                     gives a second row for what comes to it now. Leave --lower-watermark out of the next start"
+                );
+            } else {
+                tracing::warn!("the watermark does not lie after {to}: --lower-watermark has nothing to set back");
+            }
+        }
+        let now_us = clock::now_us();
+        let most_us = self.options.time.max_ahead_us.unwrap_or(0).max(self.options.time.max_jump_us);
+        for (partition, (_, trusted)) in &beginning.partitions {
+            let ahead_us = trusted.watermark_us.saturating_sub(now_us);
+            if trusted.watermark_us != NOTHING_SEEN && ahead_us > most_us {
+                let (watermark, ahead) = (instant(trusted.watermark_us), span(ahead_us));
+                tracing::warn!(
+                    partition,
+                    "the watermark of the checkpoint, {watermark}, lies {ahead} ahead of this machine's clock: rows \
+                     before it are too late. {LOWER}"
+                );
+            }
+        }
     }
 
     fn work(
@@ -373,9 +409,9 @@ impl Attempt<'_> {
                     worker.give_up_shadow(aggregate, why);
                 }
             }
-            for (&partition, &(offset, watermark)) in &beginning.partitions {
+            for (&partition, &(offset, trusted)) in &beginning.partitions {
                 if worker_of(partition, workers) == number {
-                    worker.assign(partition, offset, watermark);
+                    worker.assign(partition, offset, trusted);
                 }
             }
             worker.restore(&states)?;
@@ -488,6 +524,7 @@ impl Attempt<'_> {
             standing_since: None,
             by_partition: BTreeMap::new(),
             letters: BTreeMap::new(),
+            told_ahead: BTreeSet::new(),
         })
     }
 }

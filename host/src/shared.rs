@@ -24,6 +24,10 @@ use wasmill_pipeline::time::watermark::Watermarks;
 /// Messages waiting for one worker; each holds up to a batch of rows.
 pub const INBOX: usize = 32;
 
+/// What can be done about a watermark that is too far ahead, for people.
+pub const LOWER: &str =
+    "Where a wrong clock has moved it, start once with --lower-watermark TIME, before which all was well";
+
 /// What the coordinator asks of a worker.
 pub enum Command {
     /// Take part in this cut.

@@ -121,6 +121,7 @@ mod tests {
             partition: 3,
             offsets: (0..count as i64).collect(),
             broker_times_us: vec![0; count],
+            appended: vec![false; count],
             values: BinaryArray::from_iter_values((0..count).map(|_| b"a\x1b[2Jb")),
             keys: BinaryArray::new_null(count),
         }

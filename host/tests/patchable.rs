@@ -77,6 +77,7 @@ fn records(from: usize, to: usize) -> RawBatch {
         partition: 0,
         offsets: (from as i64..to as i64).collect(),
         broker_times_us: vec![0; to - from],
+        appended: vec![false; to - from],
         values: BinaryArray::from_iter_values(&values),
         keys: BinaryArray::from(vec![None; to - from]),
     }

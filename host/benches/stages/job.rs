@@ -11,7 +11,7 @@ use wasmill_pipeline::fault::Treatment;
 use wasmill_pipeline::lane::{Lane, LaneCounts, LaneOutput};
 use wasmill_pipeline::plugin::Parser;
 use wasmill_pipeline::record::RawBatch;
-use wasmill_pipeline::time::NOTHING_SEEN;
+use wasmill_pipeline::time::trust::Trusted;
 
 /// Records per batch, as the driver reads them.
 pub(crate) const BATCH: usize = 4_096;
@@ -103,7 +103,7 @@ impl Job {
 /// A lane at the beginning of the stream, its parser, and an empty page for what it counts.
 pub(crate) fn lane(assembly: &Assembly) -> (Lane, LaneCounts) {
     let counts = LaneCounts::new(assembly.outputs.names.len());
-    (Lane::new(assembly.plan.clone(), 0, 0, NOTHING_SEEN), counts)
+    (Lane::new(assembly.plan.clone(), 0, 0, Trusted::default()), counts)
 }
 
 /// What a lane makes of batches.
@@ -131,6 +131,7 @@ fn batch(first: i64, times: Vec<i64>, values: BinaryArray) -> RawBatch {
     RawBatch {
         partition: 0,
         offsets: (first..).take(times.len()).collect(),
+        appended: vec![false; times.len()],
         broker_times_us: times,
         keys: BinaryArray::new_null(values.len()),
         values,

@@ -5,14 +5,20 @@ use crate::mutation::{self, Mutation};
 use crate::plan::Plan;
 use crate::plugin::{Aggregate, Parser};
 use crate::time::NOTHING_SEEN;
+use crate::time::trust::Trusted;
 use std::sync::Arc;
 
-/// The instant that no record read so far comes to, given the partitions' watermarks at a cut: windows that begin there
+/// The instant that no record read so far comes to, given where the partitions are at a cut: windows that begin there
 /// have no row yet. [`NOTHING_SEEN`] where there was none.
-pub fn instant_after(watermarks: impl IntoIterator<Item = i64>, delay_us: i64) -> i64 {
-    let latest = watermarks.into_iter().filter(|&mark| mark != NOTHING_SEEN).max();
-    let delay_us = if mutation::on(Mutation::PinTooEarly) { 0 } else { delay_us };
-    latest.map_or(NOTHING_SEEN, |latest| latest.saturating_add(delay_us).saturating_add(1))
+pub fn instant_after(partitions: impl IntoIterator<Item = Trusted>, delay_us: i64) -> i64 {
+    let latest = |Trusted { watermark_us, latest_us, .. }: Trusted| match watermark_us {
+        _ if mutation::on(Mutation::PinTooEarly) => watermark_us,
+        NOTHING_SEEN => latest_us,
+        // Where it was raised without rows, windows up to there are closed besides.
+        _ => latest_us.max(watermark_us.saturating_add(delay_us)),
+    };
+    let latest = partitions.into_iter().map(latest).filter(|&latest| latest != NOTHING_SEEN).max();
+    latest.map_or(NOTHING_SEEN, |latest| latest.saturating_add(1))
 }
 
 /// What changes in one worker.

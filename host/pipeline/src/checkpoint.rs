@@ -4,6 +4,7 @@ use crate::key::{hash, owner};
 use crate::lane::LaneCounts;
 use crate::shadow::Comparison;
 use crate::state::delta::{GroupEntry, StateDelta};
+use crate::time::trust::Trusted;
 use arrow_array::{BinaryArray, UInt32Array};
 use arrow_schema::ArrowError;
 use serde::{Deserialize, Serialize};
@@ -27,8 +28,8 @@ pub struct PartitionCut {
     pub partition: i32,
     /// The first offset that is not in the cut.
     pub next_offset: i64,
-    /// The partition's watermark, `i64::MIN` where nothing was seen.
-    pub watermark_us: i64,
+    /// How far it is trusted to have come in event time.
+    pub trusted: Trusted,
 }
 
 /// One worker's part of a cut.

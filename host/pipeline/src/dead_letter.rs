@@ -21,12 +21,27 @@ pub enum Reason {
     /// A plugin trapped, ran out of time or memory, or broke its contract on this record alone; or it had done so too
     /// often and was taken out of service.
     PluginFault,
+    /// The event has no time of its own, and the broker's timestamp is none that could be meant.
+    NoTime,
+    /// The event time lies before `time.min`.
+    BeforeMin,
+    /// The event time cannot be read, and `time.unreadable` asks for no other.
+    UnreadableTime,
 }
 
 impl Reason {
     /// Every reason, in the order of its code.
-    pub const ALL: [Self; 6] =
-        [Self::Malformed, Self::Missing, Self::Invalid, Self::Unsupported, Self::TooFarAhead, Self::PluginFault];
+    pub const ALL: [Self; 9] = [
+        Self::Malformed,
+        Self::Missing,
+        Self::Invalid,
+        Self::Unsupported,
+        Self::TooFarAhead,
+        Self::PluginFault,
+        Self::NoTime,
+        Self::BeforeMin,
+        Self::UnreadableTime,
+    ];
 
     /// The word used in files, metrics and messages.
     pub fn as_str(self) -> &'static str {
@@ -37,6 +52,9 @@ impl Reason {
             Self::Unsupported => "unsupported",
             Self::TooFarAhead => "too_far_ahead",
             Self::PluginFault => "plugin_fault",
+            Self::NoTime => "no_time",
+            Self::BeforeMin => "before_min",
+            Self::UnreadableTime => "unreadable_time",
         }
     }
 }
@@ -50,7 +68,7 @@ pub struct DeadLetter {
     pub partition: i32,
     /// The record's offset.
     pub offset: i64,
-    /// The broker's timestamp, µs since the Unix epoch.
+    /// The broker's timestamp, µs since the Unix epoch; [`NO_TIMESTAMP`](crate::record::NO_TIMESTAMP) = it has none.
     pub broker_time_us: i64,
     /// Why.
     pub reason: Reason,

@@ -1,5 +1,10 @@
 //! A lane: one partition's way from bytes to rows that are ready for their shards.
 
+mod counts;
+mod times;
+
+pub use self::counts::{LaneCounts, PartitionCounts};
+use self::times::row_times;
 use crate::dead_letter::{DeadLetter, Reason};
 use crate::error::Error;
 use crate::event::{Encoded, EventBatch, LateRows, Origins, Times};
@@ -11,11 +16,10 @@ use crate::plugin::{Fault, Parsed, Parser};
 use crate::record::RawBatch;
 use crate::spec::Window;
 use crate::time::lateness::{too_late_for_session, window_is_over};
+use crate::time::trust::Trusted;
 use crate::version::{ALL_KEYS, Role};
 use crate::window::{Finder, Span};
-use arrow_array::cast::AsArray;
-use arrow_array::types::TimestampMicrosecondType;
-use arrow_array::{Array, ArrayRef, RecordBatch, UInt32Array};
+use arrow_array::{ArrayRef, RecordBatch, UInt32Array};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -34,108 +38,30 @@ pub struct LaneOutput {
     pub faults: Vec<FaultReport>,
 }
 
-/// What a lane has seen, since the pipeline's beginning or since it was last asked.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LaneCounts {
-    /// Records read.
-    pub records: u64,
-    /// Records the parser made neither rows nor a reject of: tombstones and what it filters.
-    pub filtered: u64,
-    /// Records that became rows.
-    pub parsed: u64,
-    /// Rows made: those of the raw output.
-    pub rows: u64,
-    /// Rows whose event time is the broker's, as they had none or a bad one.
-    pub broker_time: u64,
-    /// Records set aside, in the order of [`Reason::ALL`].
-    pub dead_letters: [u64; Reason::ALL.len()],
-    /// Rows too late, by aggregate.
-    pub late: Vec<u64>,
-    /// Sliding windows missed by rows that still counted in others, by aggregate.
-    pub late_windows: Vec<u64>,
-    /// Rows too late for a session although one that begins with them would not have been over, by aggregate.
-    pub late_within_gap: Vec<u64>,
-    /// Rows set aside because the aggregate is out of service, by aggregate.
-    pub set_aside: Vec<u64>,
-}
-
-impl LaneCounts {
-    /// Nothing, of so many aggregates.
-    pub fn new(aggregates: usize) -> Self {
-        let zeros = || vec![0; aggregates];
-        let (late, late_windows, late_within_gap, set_aside) = (zeros(), zeros(), zeros(), zeros());
-        Self { late, late_windows, late_within_gap, set_aside, ..Self::default() }
-    }
-
-    /// What was counted since then, by the same lanes.
-    #[must_use]
-    pub fn since(&self, before: &Self) -> Self {
-        let mut since = self.clone();
-        since.each(before, |count, before| *count = count.saturating_sub(before));
-        since
-    }
-
-    /// Adds what others counted.
-    pub fn add(&mut self, more: &Self) {
-        self.resize(more.late.len().max(self.late.len()));
-        self.each(more, |count, more| *count += more);
-    }
-
-    /// Does something to each count, given the other's.
-    fn each(&mut self, other: &Self, change: impl Fn(&mut u64, u64)) {
-        let Self {
-            records,
-            filtered,
-            parsed,
-            rows,
-            broker_time,
-            dead_letters,
-            late,
-            late_windows,
-            late_within_gap,
-            set_aside,
-        } = self;
-        let one = [records, filtered, parsed, rows, broker_time];
-        let others = [other.records, other.filtered, other.parsed, other.rows, other.broker_time];
-        one.into_iter().zip(others).for_each(|(count, other)| change(count, other));
-        let many: [(&mut [u64], &[u64]); 5] = [
-            (dead_letters, &other.dead_letters),
-            (late, &other.late),
-            (late_windows, &other.late_windows),
-            (late_within_gap, &other.late_within_gap),
-            (set_aside, &other.set_aside),
-        ];
-        let pairs = many.into_iter().flat_map(|(counts, others)| counts.iter_mut().zip(others));
-        pairs.for_each(|(count, &other)| change(count, other));
-    }
-
-    /// Goes on with another number of aggregates; those that stay keep their places.
-    pub(crate) fn resize(&mut self, aggregates: usize) {
-        for counts in [&mut self.late, &mut self.late_windows, &mut self.late_within_gap, &mut self.set_aside] {
-            counts.resize(aggregates, 0);
-        }
-    }
-}
-
 /// One partition's lane: its place in event time, and where the next record is.
 #[derive(Debug)]
 pub struct Lane {
     plan: Arc<Plan>,
     partition: i32,
-    watermark: i64,
+    trusted: Trusted,
     next_offset: i64,
     breaker: Breaker,
 }
 
 impl Lane {
     /// A lane that continues where a checkpoint or the start option says.
-    pub fn new(plan: Arc<Plan>, partition: i32, next_offset: i64, watermark: i64) -> Self {
-        Self { plan, partition, watermark, next_offset, breaker: Breaker::default() }
+    pub fn new(plan: Arc<Plan>, partition: i32, next_offset: i64, trusted: Trusted) -> Self {
+        Self { plan, partition, trusted, next_offset, breaker: Breaker::default() }
     }
 
     /// The partition's watermark.
     pub fn watermark(&self) -> i64 {
-        self.watermark
+        self.trusted.watermark_us
+    }
+
+    /// How far the partition is trusted to have come.
+    pub fn trusted(&self) -> Trusted {
+        self.trusted
     }
 
     /// The first offset not read yet.
@@ -150,7 +76,12 @@ impl Lane {
 
     /// Raises the watermark: windows up to there were closed while the partition was idle.
     pub fn raise(&mut self, watermark: i64) {
-        self.watermark = self.watermark.max(watermark);
+        self.trusted.raise(watermark);
+    }
+
+    /// Notes that the partition gives nothing more for now: its watermark goes by what there is.
+    pub fn settle(&mut self) {
+        self.trusted.settle(&self.plan.time);
     }
 
     /// Skips to an offset, where the records before it are gone.
@@ -227,6 +158,7 @@ impl Lane {
             return Err(PluginFailure { aggregate: None, fault, cause }.into());
         }
         counts.records += 1;
+        counts.of(self.partition).records += 1;
         set_aside(raw, 0, Reason::PluginFault, fault.to_string(), counts, out);
         Ok(())
     }
@@ -240,64 +172,37 @@ impl Lane {
         out: &mut LaneOutput,
     ) -> Result<(), Error> {
         counts.records += raw.len() as u64;
+        counts.of(self.partition).records += raw.len() as u64;
         let rejected = parsed.rejects.len();
         for reject in parsed.rejects {
             set_aside(raw, reject.record, reject.reason, reject.message, counts, out);
         }
         let mut rows = OriginRows { columns: parsed.columns, origins: parsed.origins, rows: parsed.rows };
-        let (mut times, broker_times) = event_times(&self.plan, &rows, raw);
-        let ahead = self.records_too_far_ahead(&rows, &times, raw);
-        if !ahead.is_empty() {
-            let keep: Vec<u32> =
-                (0..rows.rows as u32).filter(|&row| ahead.binary_search(&rows.record(row as usize)).is_err()).collect();
+        let (mut times, refused) = row_times(&self.plan, &rows, raw);
+        let set_asides = refused.len();
+        if !refused.is_empty() {
+            let is_kept =
+                |&row: &u32| refused.binary_search_by_key(&rows.record(row as usize), |&(record, ..)| record).is_err();
+            let keep: Vec<u32> = (0..rows.rows as u32).filter(is_kept).collect();
             times = keep.iter().map(|&row| times[row as usize]).collect();
             rows = rows.take(&keep)?;
-            for &record in &ahead {
-                let message = "event time is more than max_ahead after the broker's timestamp".to_string();
-                set_aside(raw, record, Reason::TooFarAhead, message, counts, out);
+            for (record, reason, message) in refused {
+                set_aside(raw, record, reason, message, counts, out);
             }
         }
         let parsed = rows.records();
         counts.parsed += parsed as u64;
-        counts.filtered += (raw.len() - rejected - ahead.len() - parsed) as u64;
+        counts.filtered += (raw.len() - rejected - set_asides - parsed) as u64;
         counts.rows += rows.rows as u64;
-        counts.broker_time += broker_times;
+        counts.of(self.partition).rows += rows.rows as u64;
         if rows.rows == 0 {
             return Ok(());
         }
         let offsets = (0..rows.rows).map(|row| raw.offsets[rows.record(row)]).collect();
-        let times = Arc::new(self.advance(times));
+        let times = Arc::new(self.advance(times, &rows, raw, counts));
         let origins = Arc::new(Origins { partition: self.partition, offsets });
         let batch = EventBatch { columns: rows.columns, times, origins };
         self.distribute(&batch, raw, treatment, counts, out)
-    }
-
-    /// Which records have an event time too far after the broker's; ascending.
-    fn records_too_far_ahead(&self, rows: &OriginRows, times: &[i64], raw: &RawBatch) -> Vec<usize> {
-        let Some(most) = self.plan.time.max_ahead_us else { return Vec::new() };
-        let mut ahead: Vec<usize> = times
-            .iter()
-            .enumerate()
-            .map(|(row, &time)| (rows.record(row), time))
-            .filter(|&(record, time)| time > raw.broker_times_us[record].saturating_add(most))
-            .map(|(record, _)| record)
-            .collect();
-        ahead.dedup();
-        ahead
-    }
-
-    /// Moves the watermark on row by row, and notes where it stood before each.
-    fn advance(&mut self, events: Vec<i64>) -> Times {
-        let delay = self.plan.time.watermark_delay_us;
-        let watermarks = events
-            .iter()
-            .map(|&time| {
-                let before = self.watermark;
-                self.watermark = before.max(time.saturating_sub(delay));
-                before
-            })
-            .collect();
-        Times { events: events.into(), watermarks }
     }
 
     fn distribute(
@@ -448,20 +353,6 @@ impl OriginRows {
     }
 }
 
-/// The event time of each row, and how many of them are the broker's.
-fn event_times(plan: &Plan, rows: &OriginRows, raw: &RawBatch) -> (Vec<i64>, u64) {
-    let broker = |row: usize| raw.broker_times_us[rows.record(row)];
-    let Some(column) = plan.event_time.and_then(|index| rows.columns.get(index)) else {
-        return ((0..rows.rows).map(broker).collect(), rows.rows as u64);
-    };
-    let column = column.as_primitive::<TimestampMicrosecondType>();
-    if column.null_count() == 0 {
-        return (column.values().to_vec(), 0);
-    }
-    let times = (0..rows.rows).map(|row| if column.is_null(row) { broker(row) } else { column.value(row) }).collect();
-    (times, column.null_count() as u64)
-}
-
 fn set_aside(
     raw: &RawBatch,
     record: usize,
@@ -471,5 +362,6 @@ fn set_aside(
     out: &mut LaneOutput,
 ) {
     counts.dead_letters[reason as usize] += 1;
+    counts.of(raw.partition).dead_letters[reason as usize] += 1;
     out.dead_letters.push(DeadLetter::new(raw, record, reason, message));
 }

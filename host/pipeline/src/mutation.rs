@@ -83,11 +83,23 @@ pub enum Mutation {
     HeldKeptOnGoingBack,
     /// The state of the version that is taken back is kept.
     StateKeptOnGoingBack,
+    /// A time is believed however far it is ahead of all before it.
+    SuspectsBelieved,
+    /// One row more than was asked for must agree.
+    ConfirmOffByOne,
+    /// A row without a time of its own moves the watermark to the broker's.
+    BrokerTimeClaims,
+    /// The first time of a partition is believed, whatever it is.
+    StartSkipped,
+    /// All silent, the watermark is the least of the partitions'.
+    AllIdleTakesLeast,
+    /// What a partition's last rows claimed is forgotten by a restart.
+    DoubtForgotten,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 45] = [
         Self::NextOffsetTooHigh,
         Self::LateByTheFastest,
         Self::CloseWhileCutting,
@@ -127,6 +139,12 @@ impl Mutation {
         Self::HeldSwept,
         Self::HeldKeptOnGoingBack,
         Self::StateKeptOnGoingBack,
+        Self::SuspectsBelieved,
+        Self::ConfirmOffByOne,
+        Self::BrokerTimeClaims,
+        Self::StartSkipped,
+        Self::AllIdleTakesLeast,
+        Self::DoubtForgotten,
     ];
 }
 

@@ -16,6 +16,7 @@ use crate::exchange::Message;
 use crate::mutation::{self, Mutation};
 use crate::record::RawBatch;
 use crate::time::NOTHING_SEEN;
+use crate::time::trust::Trusted;
 use crate::time::watermark::Watermarks;
 use crate::worker::{Effect, Worker};
 use std::collections::VecDeque;
@@ -71,7 +72,21 @@ impl Pipeline {
     pub fn assign(&mut self, worker: usize, partition: i32, next_offset: i64) {
         self.watermarks.assign(partition, NOTHING_SEEN, false);
         let floor = self.watermarks.wake(partition);
-        self.workers[worker].assign(partition, next_offset, floor);
+        self.workers[worker].assign(partition, next_offset, Trusted::at(floor));
+    }
+
+    /// A partition gives nothing more for now: it is left out of the minimum.
+    pub fn fall_silent(&mut self, worker: usize, partition: i32) {
+        self.settle(worker, partition);
+        self.watermarks.set_idle(partition);
+    }
+
+    /// All there is of a partition was read: its watermark goes by that.
+    pub fn settle(&mut self, worker: usize, partition: i32) {
+        if let Some(lane) = self.workers[worker].lane_mut(partition) {
+            lane.settle();
+            self.watermarks.advance(partition, lane.watermark());
+        }
     }
 
     /// A worker receives the first message waiting for it.

@@ -22,6 +22,8 @@ pub struct Plan {
     pub columns: Vec<Field>,
     /// Which of them is the time of the event.
     pub event_time: Option<usize>,
+    /// Which of them holds what no other does.
+    pub rescue: Option<usize>,
     /// The aggregates in force, in the order of the pipeline file, and behind them versions that run beside these.
     pub aggregates: Vec<AggregatePlan>,
     /// Among how many workers keys are divided.
@@ -142,6 +144,7 @@ impl Plan {
             time: spec.time.clone(),
             columns: parser.outputs.clone(),
             event_time: parser.event_time,
+            rescue: parser.rescue,
             aggregates: plans,
             workers,
             raw_schema,

@@ -4,6 +4,9 @@ use arrow_array::{Array, BinaryArray};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
+/// The broker's timestamp of a record that has none: Kafka's own -1. Those that are there are whole milliseconds.
+pub const NO_TIMESTAMP: i64 = -1;
+
 /// Up to a few thousand consecutive records of one partition. All parts have one entry per record.
 #[derive(Clone, Debug)]
 pub struct RawBatch {
@@ -11,8 +14,10 @@ pub struct RawBatch {
     pub partition: i32,
     /// Kafka offsets, ascending; gaps are allowed (compaction, transactions).
     pub offsets: Vec<i64>,
-    /// The broker's timestamps, µs since the Unix epoch.
+    /// The broker's timestamps, µs since the Unix epoch; [`NO_TIMESTAMP`] where a record has none.
     pub broker_times_us: Vec<i64>,
+    /// Whether each timestamp is of the broker's own clock (`LogAppendTime`), not of a producer's.
+    pub appended: Vec<bool>,
     /// The payloads; null is a tombstone.
     pub values: BinaryArray,
     /// The record keys; null where a record has none.
@@ -50,6 +55,7 @@ impl RawBatch {
             partition: self.partition,
             offsets: self.offsets[from..to].to_vec(),
             broker_times_us: self.broker_times_us[from..to].to_vec(),
+            appended: self.appended[from..to].to_vec(),
             values: self.values.slice(from, to - from),
             keys: self.keys.slice(from, to - from),
         }
@@ -76,7 +82,8 @@ impl Anchor {
             hasher.update(&part.map_or(u64::MAX, |bytes| bytes.len() as u64).to_le_bytes());
             hasher.update(part.unwrap_or_default());
         }
-        Self { offset, broker_time_us, hash: hasher.digest() }
+        // A record without a timestamp was once told with the time 0; it is the same record.
+        Self { offset, broker_time_us: broker_time_us.max(0), hash: hasher.digest() }
     }
 }
 
@@ -109,6 +116,7 @@ mod tests {
             partition: 0,
             offsets: vec![3, 5],
             broker_times_us: vec![30, 50],
+            appended: vec![false; 2],
             values: column(&[Some(b"x"), None]),
             keys: column(&[None, Some(b"k")]),
         };

@@ -1,6 +1,7 @@
 //! The validated description of a pipeline: what is computed, not where it is read from or written to.
 
 use crate::window::{Even, Grid, Zone};
+use std::ops::Range;
 
 /// µs in a second.
 pub const SECOND_US: i64 = 1_000_000;
@@ -14,15 +15,78 @@ pub struct PipelineSpec {
     pub aggregates: Vec<AggregateSpec>,
 }
 
-/// How event time moves.
+/// How event time moves, and which times are believed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TimeSpec {
-    /// How far a partition's watermark stays behind the largest event time seen there.
+    /// How far a partition's watermark stays behind the largest event time believed there.
     pub watermark_delay_us: i64,
     /// After how much processing time without records a partition is left out of the minimum. `None` = never.
     pub idle_timeout_us: Option<i64>,
     /// How far an event time may lie after the broker's timestamp. `None` = any distance.
     pub max_ahead_us: Option<i64>,
+    /// The earliest event time there may be. `None` = any.
+    pub min_us: Option<i64>,
+    /// By how much the clocks of producers and brokers differ: nothing else happens after the broker saw it.
+    pub clock_skew_us: i64,
+    /// How far an event time may be ahead of all before it in its partition and still move the watermark by itself.
+    pub max_jump_us: i64,
+    /// How many rows in a row must agree that time is further ahead, or that there is no time but the broker's. Above 0.
+    pub confirm: u32,
+    /// Which event times move the watermark.
+    pub trust: TrustRule,
+    /// What becomes of an event whose time cannot be read.
+    pub unreadable: Unreadable,
+    /// The broker's timestamps that can be meant as such; all others are as none.
+    pub plausible_us: Range<i64>,
+}
+
+/// Which event times move the watermark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrustRule {
+    /// Those that [`Trusted`](crate::time::trust::Trusted) believes.
+    Claims,
+    /// All.
+    Any,
+}
+
+/// What becomes of an event whose time cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    /// It has the broker's.
+    Broker,
+    /// It is a dead letter.
+    DeadLetter,
+}
+
+impl Default for TimeSpec {
+    /// As where the pipeline file says nothing.
+    fn default() -> Self {
+        Self {
+            watermark_delay_us: 10 * SECOND_US,
+            idle_timeout_us: Some(60 * SECOND_US),
+            max_ahead_us: Some(3600 * SECOND_US),
+            // 1900-01-01: before it, readers of Parquet differ about the calendar.
+            min_us: Some(-2_208_988_800 * SECOND_US),
+            // Clocks kept by NTP differ by milliseconds; a second is far more than that, and costs nothing.
+            clock_skew_us: SECOND_US,
+            // Clocks that are wrong are wrong by time zones and years; streams that flow pause for less than this.
+            max_jump_us: 600 * SECOND_US,
+            // A batch of one device whose clock is wrong is rarely longer; streams that flow give eight rows at once.
+            confirm: 8,
+            trust: TrustRule::Claims,
+            unreadable: Unreadable::Broker,
+            // 2000-01-01, before there was Kafka: 0 and seconds for milliseconds lie before; and 2200-01-01:
+            // microseconds for milliseconds lie behind.
+            plausible_us: 946_684_800 * SECOND_US..7_258_118_400 * SECOND_US,
+        }
+    }
+}
+
+impl TimeSpec {
+    /// A record's broker's timestamp, µs, unless it has none or one that cannot be meant as such.
+    pub fn plausible(&self, broker_time_us: i64) -> Option<i64> {
+        self.plausible_us.contains(&broker_time_us).then_some(broker_time_us)
+    }
 }
 
 /// One aggregate.

@@ -1,8 +1,10 @@
 //! Native plugins and the batch oracle: what a pipeline must give, computed in the plainest way from all records.
 
 pub mod calendar;
+mod trust;
 mod versions;
 
+pub use self::trust::{Told, watermarks};
 pub use self::versions::{Call, Tagged, Version, untagged};
 
 use crate::dead_letter::Reason;
@@ -76,12 +78,16 @@ impl TestRecord {
     }
 }
 
+/// The partition of test topics whose broker's timestamps are of the broker's own clock.
+pub const APPENDED: i32 = 2;
+
 /// Records as a batch of one partition, with offsets from `first_offset` on. Each has its broker's time.
 pub fn raw_batch(partition: i32, first_offset: i64, records: &[(TestRecord, i64)]) -> RawBatch {
     RawBatch {
         partition,
         offsets: (first_offset..).take(records.len()).collect(),
         broker_times_us: records.iter().map(|(_, time)| *time).collect(),
+        appended: vec![partition == APPENDED; records.len()],
         values: records.iter().map(|(record, _)| record.payload()).collect(),
         keys: BinaryArray::new_null(records.len()),
     }
@@ -298,7 +304,17 @@ pub fn spec_of_all_windows() -> PipelineSpec {
         allowed_lateness_us,
     };
     PipelineSpec {
-        time: TimeSpec { watermark_delay_us: 10, idle_timeout_us: None, max_ahead_us: Some(200) },
+        time: TimeSpec {
+            watermark_delay_us: 10,
+            idle_timeout_us: None,
+            max_ahead_us: Some(200),
+            min_us: Some(-20),
+            clock_skew_us: 5,
+            max_jump_us: 60,
+            confirm: 3,
+            plausible_us: 0..i64::MAX,
+            ..TimeSpec::default()
+        },
         aggregates: vec![
             aggregate("tumbling", Window::tumbling(30, 5), 0),
             aggregate("sliding", Window::sliding(40, 10, 0), 5),
@@ -322,9 +338,10 @@ pub fn on_the_calendar(time: i64) -> i64 {
 /// [`on_the_calendar`].
 pub fn spec_on_the_calendar() -> PipelineSpec {
     let mut spec = spec_of_all_windows();
-    let TimeSpec { watermark_delay_us, idle_timeout_us, max_ahead_us } = &mut spec.time;
+    let TimeSpec { watermark_delay_us, idle_timeout_us, max_ahead_us, clock_skew_us, max_jump_us, .. } = &mut spec.time;
     let options = [idle_timeout_us, max_ahead_us].into_iter().flatten();
-    options.chain([watermark_delay_us]).for_each(|us| *us *= TICK_US);
+    options.chain([watermark_delay_us, clock_skew_us, max_jump_us]).for_each(|us| *us *= TICK_US);
+    spec.time.min_us = spec.time.min_us.map(on_the_calendar);
     let days = Calendar::days(Zone::named("Europe/Berlin").expect("it is in the database"));
     for (steps, aggregate) in [1, 2, 0].into_iter().zip(&mut spec.aggregates) {
         aggregate.allowed_lateness_us *= TICK_US;
@@ -428,23 +445,29 @@ fn judge<'a>(topic: &'a [Vec<(TestRecord, i64)>], time: &TimeSpec) -> (Expected,
     let mut expected = Expected::default();
     let mut judged = Vec::new();
     for (partition, records) in (0..).zip(topic) {
-        let mut watermark = i64::MIN;
-        for (offset, (record, broker_time)) in (0i64..).zip(records) {
-            let TestRecord::Event { user, time: at, value } = record else {
+        let (mut rows, mut told) = (Vec::new(), Vec::new());
+        for (offset, (record, broker)) in (0i64..).zip(records) {
+            let TestRecord::Event { user, time: own, value } = record else {
                 if !matches!(record, TestRecord::Null) {
                     expected.dead_letters.push((partition, offset));
                 }
                 continue;
             };
-            let at = at.unwrap_or(*broker_time);
-            if time.max_ahead_us.is_some_and(|most| at > broker_time + most) {
+            let broker = Some(*broker).filter(|broker| time.plausible_us.contains(broker));
+            let at = own.or(broker).filter(|&at| {
+                let too_far = broker.zip(time.max_ahead_us).is_some_and(|(broker, most)| at > broker + most);
+                !too_far && time.min_us.is_none_or(|min| min <= at)
+            });
+            let Some(at) = at else {
                 expected.dead_letters.push((partition, offset));
                 continue;
-            }
+            };
             expected.raw.push((partition, offset, at));
-            judged.push(Judged { origin: (partition, offset), user, at, value: *value, watermark });
-            watermark = watermark.max(at - time.watermark_delay_us);
+            told.push(Told { own: *own, broker, appended: partition == APPENDED });
+            rows.push(Judged { origin: (partition, offset), user, at, value: *value, watermark: i64::MIN });
         }
+        let before = watermarks(&told, time);
+        judged.extend(rows.into_iter().zip(before).map(|(row, watermark)| Judged { watermark, ..row }));
     }
     (expected, judged)
 }

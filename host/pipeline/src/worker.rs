@@ -18,6 +18,7 @@ use crate::shadow::Comparison;
 use crate::shard::{Poison, Shard, ShardCounts};
 use crate::state::delta::StateDelta;
 use crate::time::NOTHING_SEEN;
+use crate::time::trust::Trusted;
 use crate::version::Role;
 use arrow_array::RecordBatch;
 use std::collections::{BTreeMap, VecDeque};
@@ -118,8 +119,8 @@ impl Worker {
     }
 
     /// Gives it a partition to read from `next_offset` on.
-    pub fn assign(&mut self, partition: i32, next_offset: i64, watermark: i64) {
-        self.lanes.insert(partition, Lane::new(self.plan.clone(), partition, next_offset, watermark));
+    pub fn assign(&mut self, partition: i32, next_offset: i64, trusted: Trusted) {
+        self.lanes.insert(partition, Lane::new(self.plan.clone(), partition, next_offset, trusted));
     }
 
     /// One of its partitions.
@@ -337,7 +338,7 @@ impl Worker {
         let partitions = self.lanes.iter().map(|(&partition, lane)| PartitionCut {
             partition,
             next_offset: lane.next_offset() + i64::from(mutation::on(Mutation::NextOffsetTooHigh)),
-            watermark_us: lane.watermark(),
+            trusted: lane.trusted(),
         });
         let partitions = partitions.collect();
         let mut deltas = std::mem::take(&mut self.farewells);

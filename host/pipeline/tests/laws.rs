@@ -15,11 +15,13 @@ use wasmill_pipeline::fault::{Cause, FaultRules, PluginFailure, Service, Treatme
 use wasmill_pipeline::pipeline::{Pipeline, Written};
 use wasmill_pipeline::plan::Plan;
 use wasmill_pipeline::plugin::{Aggregate, Parser};
+use wasmill_pipeline::record::NO_TIMESTAMP;
 use wasmill_pipeline::state::delta::{GroupEntry, GroupId, StateDelta};
 use wasmill_pipeline::testing::{
     CountAndSum, Expected, POISON, Row, TestParser, TestRecord, Touchy, expected, expected_of_touchy, raw_batch,
     spec_of_all_windows,
 };
+use wasmill_pipeline::time::trust::Trusted;
 use wasmill_pipeline::time::watermark::Watermarks;
 use wasmill_pipeline::worker::{Effect, Worker};
 
@@ -48,7 +50,7 @@ fn build(workers: usize, touchy: IsTouchy, treatment: &Treatment) -> Vec<Worker>
 /// What a checkpoint store would hold.
 #[derive(Default)]
 struct Stored {
-    partitions: BTreeMap<i32, (i64, i64)>,
+    partitions: BTreeMap<i32, (i64, Trusted)>,
     floor: Option<i64>,
     states: BTreeMap<String, BTreeMap<GroupId, (i64, Vec<u8>)>>,
     written: Vec<Effect>,
@@ -60,7 +62,7 @@ impl Stored {
         for (cut, written) in cuts {
             self.written.extend(written);
             for p in cut.partitions {
-                self.partitions.insert(p.partition, (p.next_offset, p.watermark_us));
+                self.partitions.insert(p.partition, (p.next_offset, p.trusted));
             }
             self.floor = self.floor.max(Some(cut.closed_up_to_us));
             for delta in cut.deltas {
@@ -89,8 +91,8 @@ impl Stored {
     fn recover(&self, partitions: usize, workers: usize, touchy: IsTouchy, treatment: &Treatment) -> Pipeline {
         let mut machines = build(workers, touchy, treatment);
         for partition in 0..partitions {
-            let (offset, watermark) = self.partitions.get(&(partition as i32)).copied().unwrap_or((0, i64::MIN));
-            machines[partition % workers].assign(partition as i32, offset, watermark);
+            let (offset, trusted) = self.partitions.get(&(partition as i32)).copied().unwrap_or_default();
+            machines[partition % workers].assign(partition as i32, offset, trusted);
         }
         for machine in &mut machines {
             machine.restore(&self.deltas()).unwrap();
@@ -345,7 +347,8 @@ fn record() -> impl Strategy<Value = (TestRecord, i64)> {
         // Multiples of 5, as are the watermark's delay, the gap and the windows: so that limits are met exactly.
         .prop_map(|(user, time, value)| TestRecord::Event { user: user.into(), time: time.map(|t| t * 5), value });
     let record = prop_oneof![20 => event, 1 => Just(TestRecord::Bad), 1 => Just(TestRecord::Poison), 1 => Just(TestRecord::Null)];
-    (record, (10i64..50).prop_map(|time| time * 5))
+    let seen = prop_oneof![15 => (10i64..50).prop_map(|time| time * 5), 1 => Just(NO_TIMESTAMP)];
+    (record, seen)
 }
 
 fn step() -> impl Strategy<Value = Step> {

@@ -14,6 +14,7 @@ use wasmill_pipeline::plan::Plan;
 use wasmill_pipeline::plugin::{Aggregate, Parser};
 use wasmill_pipeline::spec::{AggregateSpec, PipelineSpec, TimeSpec, Window};
 use wasmill_pipeline::testing::{POISON, TestParser, TestRecord, Touchy, raw_batch};
+use wasmill_pipeline::time::trust::Trusted;
 use wasmill_pipeline::worker::{Effect, Worker};
 
 const PATIENT: FaultRules = FaultRules { policy: FaultPolicy::DeadLetter, breaker: 1.0 };
@@ -35,7 +36,12 @@ impl World {
     fn of(rules: FaultRules, service: Service, unmergeable: bool) -> Self {
         let calls = Arc::new(AtomicU64::new(0));
         let spec = PipelineSpec {
-            time: TimeSpec { watermark_delay_us: 1_000_000, idle_timeout_us: None, max_ahead_us: None },
+            time: TimeSpec {
+                watermark_delay_us: 1_000_000,
+                idle_timeout_us: None,
+                max_ahead_us: None,
+                ..TimeSpec::default()
+            },
             aggregates: vec![AggregateSpec {
                 name: "sessions".into(),
                 window: Window::Session { gap_us: 15 },
@@ -48,7 +54,7 @@ impl World {
         let plan = Plan::new(&spec, "events", TestParser::default().description(), &descriptions, 1).unwrap();
         let mut worker = Worker::new(Arc::new(plan), 0, Box::new(TestParser::default()), vec![Box::new(touchy)]);
         worker.treat(Treatment { parser: rules, aggregates: vec![(rules, service)] });
-        worker.assign(0, 0, i64::MIN);
+        worker.assign(0, 0, Trusted::default());
         Self { worker, next: 0, calls }
     }
 

@@ -7,7 +7,7 @@ use std::fmt::{Display, Write};
 
 use wasmill_pipeline::alarm::Kind;
 
-use super::Status;
+use super::{Partition, Status};
 
 /// µs as the seconds that Prometheus wants.
 fn seconds(us: i64) -> f64 {
@@ -74,6 +74,7 @@ pub(super) fn render(status: &Status) -> String {
     out.one("wasmill_checkpoint_bytes", "gauge", "Bytes written for the last checkpoint.", bytes);
     out.many("wasmill_files_committed_total", "counter", "Files committed.", "output", &status.files);
     plugins(&mut out, status);
+    times(&mut out, status);
     let closed = u8::from(status.accounting.closed);
     out.one("wasmill_accounting_closed", "gauge", "1 when every record is where it belongs.", Some(closed));
     out.one("wasmill_ready", "gauge", "1 when the job is ready.", Some(u8::from(status.readiness().is_ok())));
@@ -105,6 +106,25 @@ fn plugins(out: &mut Page, status: &Status) {
     });
     let help = "Windows of keys that a shadow compared with the version in force.";
     out.pairs("wasmill_shadow_windows_total", "counter", help, ["plugin", "result"], windows);
+}
+
+/// What times partitions give.
+fn times(out: &mut Page, status: &Status) {
+    let mut each = |name: &str, help: &str, count: fn(&Partition) -> u64| {
+        let counts = status.partitions.iter().map(|partition| (partition.partition, count(partition)));
+        out.many(name, "counter", help, "partition", counts);
+    };
+    let suspects = "Rows whose time is too far ahead of all before it to move the watermark by itself.";
+    each("wasmill_suspect_rows_total", suspects, |partition| partition.suspect_rows);
+    each("wasmill_unreadable_times_total", "Rows whose time cannot be read.", |partition| partition.unreadable_times);
+    let untimed = "Rows of a partition without a time of their own.";
+    each("wasmill_partition_broker_time_rows_total", untimed, |partition| partition.broker_time_rows);
+    let letters = status.partitions.iter().flat_map(|partition| {
+        let of = partition.partition.to_string();
+        partition.dead_letters.iter().map(move |(reason, count)| ([of.clone(), reason.clone()], count))
+    });
+    let (name, help) = ("wasmill_partition_dead_letters_total", "Records of a partition set aside.");
+    out.pairs(name, "counter", help, ["partition", "reason"], letters);
 }
 
 /// A label's value as it stands in quotes.
@@ -203,6 +223,8 @@ mod tests {
             "wasmill_state_bytes{aggregate=\"sessions\"} 65536",
             "wasmill_state_budget_bytes 1048576",
             "wasmill_lag_records{partition=\"0\"} 1024",
+            "wasmill_suspect_rows_total{partition=\"0\"} 8",
+            "wasmill_partition_dead_letters_total{partition=\"0\",reason=\"malformed\"} 10",
             "wasmill_watermark_seconds 1700000000",
             "wasmill_watermark_lag_seconds 10",
             "wasmill_cut_pause_seconds 0.0015",

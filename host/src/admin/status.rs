@@ -146,6 +146,18 @@ pub struct Partition {
     pub watermark_us: Option<i64>,
     /// Whether it is left out of the minimum for giving nothing.
     pub idle: bool,
+    /// Records read.
+    pub records: u64,
+    /// Rows parsed.
+    pub rows: u64,
+    /// Rows that took the broker's time for want of their own.
+    pub broker_time_rows: u64,
+    /// Those of them whose own time is there and cannot be read.
+    pub unreadable_times: u64,
+    /// Rows whose time is too far ahead of all before it to move the watermark by itself.
+    pub suspect_rows: u64,
+    /// Records set aside, by reason.
+    pub dead_letters: BTreeMap<String, u64>,
 }
 
 /// The newest checkpoint.
@@ -334,6 +346,8 @@ pub(crate) mod tests {
                 next_offset: 1000,
                 high: Some(2024),
                 lag: Some(1024),
+                suspect_rows: 8,
+                dead_letters: BTreeMap::from([("malformed".into(), 10)]),
                 ..Partition::default()
             }],
             state_budget_bytes: Some(1 << 20),

@@ -220,6 +220,8 @@ impl Record {
             partition: origin.0,
             offsets: vec![origin.1],
             broker_times_us: vec![self.broker_time_us],
+            // A parser is not told.
+            appended: vec![false],
             values: one(&self.value),
             keys: one(&self.key),
         }

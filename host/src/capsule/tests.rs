@@ -45,6 +45,7 @@ fn parse(value: &[u8]) -> FaultyCall {
             partition: 7,
             offsets: vec![41],
             broker_times_us: vec![1_700_000_000_000_000],
+            appended: vec![false],
             values: BinaryArray::from_iter_values([value]),
             keys: BinaryArray::from_iter([Some(SECRET.as_bytes())]),
         },

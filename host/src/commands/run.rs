@@ -196,6 +196,7 @@ fn options(args: &RunArgs, config: &Config, bootstrap: &str, workers: usize) -> 
         output_root: config.output_path.clone(),
         until_caught_up: args.ends(),
         drain: args.drain,
+        lower_watermark_us: args.lower_watermark,
         swap: config.swap,
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::{path::PathBuf, time::Duration};
 
 use wasmill_pipeline::fault::{FaultPolicy, FaultRules};
-use wasmill_pipeline::spec::{AggregateSpec, TimeSpec};
+use wasmill_pipeline::spec::{AggregateSpec, TimeSpec, TrustRule, Unreadable};
 
 use super::alarms;
 use super::duration::us;
@@ -28,6 +28,16 @@ const MAX_PARTITIONS: u64 = 10_000;
 
 /// A probation is held in files that nobody sees yet: more checkpoints than this is a mistake.
 const MAX_PROBATION: u64 = 1000;
+
+/// Rows in a row that agree about the time: a partition that gives fewer than this in a day never would.
+const MAX_CONFIRM: u64 = 10_000;
+
+/// The words of `time.trust`.
+pub(super) const TRUST: [(&str, TrustRule); 2] = [("claims", TrustRule::Claims), ("any", TrustRule::Any)];
+
+/// The words of `time.unreadable`.
+pub(super) const UNREADABLE: [(&str, Unreadable); 2] =
+    [("broker", Unreadable::Broker), ("dead-letter", Unreadable::DeadLetter)];
 
 /// A whole pipeline file.
 pub(super) fn pipeline(root: &mut Section<'_>, loader: &Loader<'_>) -> Config {
@@ -156,13 +166,28 @@ fn plugin(section: &mut Section<'_>, loader: &Loader<'_>) -> Plugin {
 
 fn time(root: &mut Section<'_>) -> TimeSpec {
     let mut section = root.section("time");
+    let defaults = TimeSpec::default();
     let time = TimeSpec {
-        watermark_delay_us: us(section.or("watermark_delay", Duration::from_secs(10), value::duration)),
-        idle_timeout_us: section.or("idle_timeout", Some(Duration::from_mins(1)), value::positive_or_off).map(us),
-        max_ahead_us: section.or("max_ahead", Some(Duration::from_hours(1)), value::positive_or_off).map(us),
+        watermark_delay_us: us(section.or("watermark_delay", of_us(defaults.watermark_delay_us), value::duration)),
+        idle_timeout_us: section
+            .or("idle_timeout", defaults.idle_timeout_us.map(of_us), value::positive_or_off)
+            .map(us),
+        max_ahead_us: section.or("max_ahead", defaults.max_ahead_us.map(of_us), value::positive_or_off).map(us),
+        min_us: section.or("min", defaults.min_us, value::instant_or_off),
+        clock_skew_us: us(section.or("clock_skew", of_us(defaults.clock_skew_us), value::duration)),
+        max_jump_us: us(section.or("max_jump", of_us(defaults.max_jump_us), value::positive)),
+        confirm: section.or("confirm", u64::from(defaults.confirm), value::count_in(1, MAX_CONFIRM)) as u32,
+        trust: section.or("trust", defaults.trust, one_of(&TRUST)),
+        unreadable: section.or("unreadable", defaults.unreadable, one_of(&UNREADABLE)),
+        ..defaults
     };
     section.finish();
     time
+}
+
+/// A duration of the defaults, which are not negative.
+fn of_us(us: i64) -> Duration {
+    Duration::from_micros(us.unsigned_abs())
 }
 
 fn output(section: &mut Section<'_>, defaults: &Output) -> Output {

@@ -4,9 +4,12 @@ use std::{collections::BTreeMap, fmt};
 
 use toml::{Table, Value};
 use wasmill_pipeline::fault::{FaultPolicy, FaultRules};
+use wasmill_pipeline::spec::TimeSpec;
+use wasmill_pipeline::time::text::instant;
 
 use super::alarms;
 use super::duration::format_us;
+use super::read::{TRUST, UNREADABLE};
 use super::window;
 use super::{Config, Format, Generator, OnDataLoss, Output, PartitionBy, Plugin, Source, format_duration, format_size};
 
@@ -32,12 +35,7 @@ impl Config {
         root.insert("pipeline".into(), pipeline.into());
         root.insert("source".into(), source(&self.source).into());
         root.insert("parser".into(), plugin(&self.parser).into());
-        let time = table([
-            ("watermark_delay", micros(self.time.watermark_delay_us)),
-            ("idle_timeout", self.time.idle_timeout_us.map_or("off".into(), micros)),
-            ("max_ahead", self.time.max_ahead_us.map_or("off".into(), micros)),
-        ]);
-        root.insert("time".into(), time.into());
+        root.insert("time".into(), time(&self.time).into());
         root.insert("aggregate".into(), Value::Array(self.aggregates.iter().map(aggregate).collect()));
         let mut raw = table([("enabled", self.raw.is_some().into())]);
         raw.extend(self.raw.as_ref().map(|raw| ("output".into(), output(raw).into())));
@@ -109,6 +107,25 @@ fn table<const N: usize>(entries: [(&str, Value); N]) -> Table {
 
 fn micros(us: i64) -> Value {
     format_us(us).into()
+}
+
+fn time(time: &TimeSpec) -> Table {
+    table([
+        ("watermark_delay", micros(time.watermark_delay_us)),
+        ("idle_timeout", time.idle_timeout_us.map_or("off".into(), micros)),
+        ("max_ahead", time.max_ahead_us.map_or("off".into(), micros)),
+        ("min", time.min_us.map_or("off".into(), |us| instant(us).into())),
+        ("clock_skew", micros(time.clock_skew_us)),
+        ("max_jump", micros(time.max_jump_us)),
+        ("confirm", i64::from(time.confirm).into()),
+        ("trust", word(&TRUST, time.trust)),
+        ("unreadable", word(&UNREADABLE, time.unreadable)),
+    ])
+}
+
+/// The word for a value.
+fn word<T: PartialEq + Copy>(words: &[(&'static str, T)], value: T) -> Value {
+    words.iter().find(|(_, known)| *known == value).map_or("", |(word, _)| word).into()
 }
 
 fn source(source: &Source) -> Table {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use wasmill_pipeline::fault::{FaultPolicy, FaultRules};
+use wasmill_pipeline::spec::{TrustRule, Unreadable};
 
 use super::*;
 
@@ -418,9 +419,40 @@ fn a_token_that_is_weak_or_shared_is_a_mistake_that_does_not_show_it() {
 }
 
 #[test]
+fn times_are_trusted_as_the_file_says_and_else_as_the_design_does() {
+    let time = load(&format!("{SMALL}[time]\nwatermark_delay = \"10s\"\n")).unwrap().time;
+    assert_eq!(time, TimeSpec::default());
+    let lines = "min = \"2020-01-01\"\nclock_skew = \"0s\"\nmax_jump = \"1h\"\nconfirm = \"3\"\ntrust = \"Any\"\n\
+                 unreadable = \"dead-letter\"\n";
+    let time = load(&format!("{SMALL}[time]\n{lines}")).unwrap().time;
+    assert_eq!((time.min_us, time.clock_skew_us), (Some(1_577_836_800_000_000), 0));
+    assert_eq!((time.max_jump_us, time.confirm), (3_600_000_000, 3));
+    assert_eq!((time.trust, time.unreadable), (TrustRule::Any, Unreadable::DeadLetter));
+    assert_eq!(with(&[("time.min", "off")]).unwrap().time.min_us, None);
+}
+
+#[test]
+fn times_that_cannot_be_trusted_so_are_mistakes() {
+    let at = |key: &str, value: &str, says: &str| {
+        let wrong = with(&[(key, value)]).unwrap_err().to_string();
+        assert!(wrong.contains(&format!("{key}: {says}")), "{wrong}");
+    };
+    at("time.min", "yesterday", "\"yesterday\" is not a time; write 2026-01-31T12:00:00Z");
+    at("time.confirm", "0", "0 is out of range; write 1 to 10000");
+    at("time.max_jump", "0s", "\"0s\" is no time at all");
+    at("time.trust", "all", "\"all\" is not known here; write \"claims\" or \"any\"");
+    at("time.unreadable", "drop", "\"drop\" is not known here; write \"broker\" or \"dead-letter\"");
+}
+
+#[test]
 fn what_is_shown_loads_to_the_same() {
-    let config =
-        with(&[("output.roll.age", "90s"), ("source.start", "{\"0\": 5}"), ("time.max_ahead", "off")]).unwrap();
+    let config = with(&[
+        ("output.roll.age", "90s"),
+        ("source.start", "{\"0\": 5}"),
+        ("time.max_ahead", "off"),
+        ("time.trust", "any"),
+    ])
+    .unwrap();
     assert_eq!(load(&config.redacted()).unwrap().redacted(), config.redacted());
 }
 

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::{
     duration::{self, parse_duration, us},
+    instant::parse_instant,
     size::{self, parse_size},
     tree::{Node, Value},
 };
@@ -245,6 +246,14 @@ pub(super) fn positive_or_off(node: &Node) -> Read<Option<Duration>> {
         Ok(duration) => Ok(Some(duration)),
         Err(wrong) => Err(format!("{wrong}, or \"off\"")),
     }
+}
+
+/// An instant, µs since the Unix epoch, or `off`.
+pub(super) fn instant_or_off(node: &Node) -> Read<Option<i64>> {
+    if is_off(node) {
+        return Ok(None);
+    }
+    parse_instant(&text(node)?).map(Some).map_err(|wrong| format!("{wrong}, or \"off\""))
 }
 
 /// A size above 0, in bytes.

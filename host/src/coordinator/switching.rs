@@ -165,7 +165,7 @@ impl Coordinator {
     fn instant_after(&self, parts: &Parts) -> i64 {
         let delay = self.assembly.plan.time.watermark_delay_us;
         let partitions = parts.cuts.iter().flat_map(|cut| &cut.partitions);
-        instant_after(partitions.map(|partition| partition.watermark_us), delay)
+        instant_after(partitions.map(|partition| partition.trusted), delay)
     }
 
     /// What a plugin has cost in all workers since it was put in; `None` = the parser.

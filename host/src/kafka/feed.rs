@@ -1,6 +1,6 @@
 //! One partition of a source: what is fetched of it, and where it stands.
 
-use super::batch::{BatchBuilder, Limits};
+use super::batch::{BatchBuilder, BrokerTime, Limits};
 use super::context::Context;
 use super::{Error, Result};
 use rdkafka::consumer::base_consumer::PartitionQueue;
@@ -72,9 +72,9 @@ impl Feed {
                 Some(Ok(message)) => {
                     self.confirmed = true;
                     let batch = batch.get_or_insert_with(|| BatchBuilder::new(limits, self.expected_bytes));
-                    let (offset, time_us) = (message.offset(), time_us(&message));
+                    let (offset, time) = (message.offset(), BrokerTime::of(message.timestamp()));
                     self.next = offset + 1;
-                    if batch.push(offset, time_us, message.key(), message.payload()) {
+                    if batch.push(offset, time, message.key(), message.payload()) {
                         break;
                     }
                 }
@@ -140,9 +140,6 @@ impl Feed {
 /// Whether the anchor's offset has another record now. One behind it is no sign: the anchor may be compacted away.
 fn differs(anchor: Anchor, message: &BorrowedMessage<'_>) -> bool {
     message.offset() <= anchor.offset
-        && anchor != Anchor::new(message.offset(), time_us(message), message.key(), message.payload())
-}
-
-fn time_us(message: &BorrowedMessage<'_>) -> i64 {
-    message.timestamp().to_millis().map_or(0, |ms| ms.saturating_mul(1000))
+        && anchor
+            != Anchor::new(message.offset(), BrokerTime::of(message.timestamp()).us, message.key(), message.payload())
 }

@@ -179,7 +179,7 @@ impl Source {
     /// The next batch, of one partition: comes at once with the records that are there, at most `max_records` (at
     /// least one) and no more than one record beyond `max_bytes` of payloads and keys; otherwise waits up to `wait`.
     ///
-    /// A record without a timestamp (a topic written by clients older than Kafka 0.10) gets time 0, the Unix epoch.
+    /// A record without a timestamp (a topic written by clients older than Kafka 0.10) gets `NO_TIMESTAMP`.
     ///
     /// # Errors
     /// `Fatal`: the source is of no use any more. What may pass by itself is no error but [`Poll::Unavailable`].

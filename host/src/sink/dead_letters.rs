@@ -7,6 +7,7 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use std::sync::{Arc, LazyLock};
 use wasmill_pipeline::dead_letter::DeadLetter;
 use wasmill_pipeline::plugin::timestamp_type;
+use wasmill_pipeline::record::NO_TIMESTAMP;
 
 static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     let word = || DataType::Dictionary(Box::new(DataType::UInt32), Box::new(DataType::Utf8));
@@ -14,7 +15,7 @@ static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
         Field::new("topic", word(), false),
         Field::new("partition", DataType::Int32, false),
         Field::new("offset", DataType::Int64, false),
-        Field::new("broker_time", timestamp_type(), false),
+        Field::new("broker_time", timestamp_type(), true),
         Field::new("reason", word(), false),
         Field::new("message", DataType::Utf8, false),
         Field::new("aggregate", word(), true),
@@ -47,7 +48,8 @@ pub fn dead_letter_batch<'a>(
         }
         Arc::new(values.finish())
     };
-    let times: TimestampMicrosecondArray = letters.iter().map(|letter| Some(letter.broker_time_us)).collect();
+    let times: TimestampMicrosecondArray =
+        letters.iter().map(|letter| Some(letter.broker_time_us).filter(|&us| us != NO_TIMESTAMP)).collect();
     let columns: Vec<ArrayRef> = vec![
         word(letters.iter().map(|_| Some(topic))),
         Arc::new(letters.iter().map(|letter| letter.partition).collect::<Int32Array>()),

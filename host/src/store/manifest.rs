@@ -11,6 +11,8 @@ use super::history::Entry;
 use wasmill_pipeline::checkpoint::Boundary;
 use wasmill_pipeline::record::Anchor;
 use wasmill_pipeline::shadow::Comparison;
+use wasmill_pipeline::time::NOTHING_SEEN;
+use wasmill_pipeline::time::trust::{Doubt, Trusted};
 
 /// The format that this release writes, and the newest it reads.
 pub const FORMAT: u32 = 3;
@@ -157,11 +159,25 @@ pub struct PartitionState {
     pub next_offset: i64,
     /// Its watermark, µs since the Unix epoch; `None` before its first event.
     pub watermark_us: Option<i64>,
+    /// The greatest time of its rows, µs since the Unix epoch; missing in checkpoints made before it was known.
+    #[serde(default)]
+    pub latest_us: Option<i64>,
+    /// What its last rows claimed that is not believed yet.
+    #[serde(default)]
+    pub doubt: Doubt,
     /// Whether it was left out of the minimum for giving nothing.
     pub idle: bool,
     /// The last record read, by which the partition is known again; missing in checkpoints made before there was one.
     #[serde(default)]
     pub anchor: Option<Anchor>,
+}
+
+impl PartitionState {
+    /// How far the partition is trusted to have come in event time.
+    pub fn trusted(&self) -> Trusted {
+        let seen = |instant: Option<i64>| instant.unwrap_or(NOTHING_SEEN);
+        Trusted { watermark_us: seen(self.watermark_us), latest_us: seen(self.latest_us), doubt: self.doubt }
+    }
 }
 
 /// A segment as a manifest names it.
@@ -239,6 +255,7 @@ fn newer_format(bytes: &[u8]) -> Option<u64> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use wasmill_pipeline::time::trust::Run;
 
     pub(in crate::store) fn manifest(checkpoint: u64, generation: u64) -> Manifest {
         Manifest {
@@ -255,6 +272,8 @@ pub(super) mod tests {
                 partition: 0,
                 next_offset: 42,
                 watermark_us: None,
+                latest_us: Some(5),
+                doubt: Doubt { suspects: Run { rows: 2, least_us: -7 }, timeless: Run::default() },
                 idle: true,
                 anchor: Some(Anchor { offset: 41, broker_time_us: 7, hash: u64::MAX }),
             }],
@@ -284,12 +303,16 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_manifest_without_anchors_is_read() {
+    fn a_manifest_without_anchors_and_doubts_is_read() {
         let mut old = manifest(7, 1);
-        old.partitions[0].anchor = None;
+        old.partitions[0] =
+            PartitionState { anchor: None, latest_us: None, doubt: Doubt::default(), ..old.partitions[0] };
         let text = String::from_utf8(old.encode().unwrap()).unwrap();
-        let body = checked_body(&text).unwrap().replace(",\n      \"anchor\": null", "");
-        assert!(!body.contains("anchor"), "{body}");
+        let mut json: serde_json::Value = serde_json::from_str(checked_body(&text).unwrap()).unwrap();
+        for new in ["anchor", "latest_us", "doubt"] {
+            json["partitions"][0].as_object_mut().unwrap().remove(new).unwrap();
+        }
+        let body = json.to_string();
         let checksum = xxh3_128(body.as_bytes());
         assert_eq!(decode(format!("{OPEN}{checksum:032x}{MIDDLE}{body}{CLOSE}").as_bytes()).unwrap(), old);
     }

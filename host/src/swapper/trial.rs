@@ -15,7 +15,7 @@ use wasmill_pipeline::laws::{Sample, Tried};
 use wasmill_pipeline::plan::Plan;
 use wasmill_pipeline::plugin::{Fault, NOBODY};
 use wasmill_pipeline::record::RawBatch;
-use wasmill_pipeline::time::NOTHING_SEEN;
+use wasmill_pipeline::time::trust::Trusted;
 
 /// How long a trial waits for the first records of a pipeline that has just begun.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -56,7 +56,8 @@ fn join(batches: Vec<Arc<RawBatch>>) -> Vec<RawBatch> {
         let keys = column(|batch| &batch.keys, &batches).ok()?;
         let offsets = batches.iter().flat_map(|batch| batch.offsets.iter().copied()).collect();
         let broker_times_us = batches.iter().flat_map(|batch| batch.broker_times_us.iter().copied()).collect();
-        Some(RawBatch { partition, offsets, broker_times_us, values, keys })
+        let appended = batches.iter().flat_map(|batch| batch.appended.iter().copied()).collect();
+        Some(RawBatch { partition, offsets, broker_times_us, appended, values, keys })
     };
     partitions.into_iter().filter_map(join).collect()
 }
@@ -145,7 +146,7 @@ fn rows(assembly: &Assembly, place: usize, records: &[RawBatch]) -> Result<Vec<S
     let mut samples = Vec::new();
     for raw in records {
         let first = raw.offsets.first().copied().unwrap_or_default();
-        let mut lane = Lane::new(plan.clone(), raw.partition, first, NOTHING_SEEN);
+        let mut lane = Lane::new(plan.clone(), raw.partition, first, Trusted::default());
         let (mut counts, mut out) = (LaneCounts::new(plan.aggregates.len()), LaneOutput::default());
         let parsed = lane.process(parser.as_mut(), raw, &Treatment::default(), &mut counts, &mut out);
         parsed.map_err(|error| unacceptable(format!("the last records cannot be parsed: {}", chain(&error))))?;

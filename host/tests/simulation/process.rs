@@ -242,9 +242,9 @@ impl<'w> Process<'w> {
             for (of, why) in &failed {
                 machine.give_up_shadow(*of, why);
             }
-            for (&partition, &(offset, watermark)) in &beginning.partitions {
+            for (&partition, &(offset, trusted)) in &beginning.partitions {
                 if worker_of(partition, workers) == number {
-                    machine.assign(partition, offset, watermark);
+                    machine.assign(partition, offset, trusted);
                 }
             }
             machine.restore(&states)?;
@@ -328,7 +328,7 @@ impl Attempt<'_, '_> {
             84..88 => self.let_time_pass(),
             88..93 => self.grow(),
             93 => return self.duplicate().map(ControlFlow::Continue),
-            94 if timed => self.note_idle(),
+            94 if timed => self.note_idle()?,
             95 if self.process.troubled => self.process.make_trouble(),
             96 if self.process.world.rules.taken => self.take_files(),
             97 if self.random().percent(30) => {

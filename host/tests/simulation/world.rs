@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use wasmill::checkpointer::Identity;
 use wasmill::sink::{Format, LEDGER, OutputSpec, Roll, dead_letter_schema};
 use wasmill::store::Manifest;
+use wasmill_pipeline::record::NO_TIMESTAMP;
 use wasmill_pipeline::spec::PipelineSpec;
 use wasmill_pipeline::testing::{TestRecord, on_the_calendar, spec_of_all_windows, spec_on_the_calendar};
 
@@ -307,28 +308,40 @@ impl World {
     }
 }
 
-/// Partitions whose event times move on, each at its own pace, with rows out of order and some too late.
+/// Partitions whose event times move on, each at its own pace, with rows out of order and some too late, quiet nights,
+/// wrong clocks and rows without a time.
 fn topic(random: &mut Random) -> Topic {
     let partitions = random.between(1, 4);
     let users = ["ann", "bob", "cy", "dee"];
     let mut partition = || {
         let mut at = 5 * random.below(20) as i64;
         let pace = random.between(1, 4);
+        // A clock that is wrong at the broker, too, and rows without a time come in stretches now and then.
+        let (mut wrong, mut untimed) = (0, 0);
         let records = (0..random.between(5, 80)).map(|_| {
             at += 5 * random.below(pace + 1) as i64;
+            if random.percent(2) {
+                at += 500;
+            }
+            wrong = if random.percent(4) { random.between(1, 5) } else { wrong.max(1) - 1 };
+            untimed = if random.percent(4) { random.between(1, 5) } else { untimed.max(1) - 1 };
             let time = at - if random.percent(30) { 5 * random.below(9) as i64 } else { 0 };
-            let broker_time = at + 5 * random.below(4) as i64;
+            let seen = at + 5 * random.below(4) as i64;
             let user = (*random.pick(&users).expect("there are users")).to_owned();
             let value = random.below(50) as i64;
-            let record = match random.below(40) {
-                0 => TestRecord::Bad,
-                1 => TestRecord::Poison,
-                2 => TestRecord::Null,
-                3 => TestRecord::Event { user, time: Some(at + 400), value },
-                4 | 5 => TestRecord::Event { user, time: None, value },
-                _ => TestRecord::Event { user, time: Some(time), value },
-            };
-            (record, broker_time)
+            let event = |time| TestRecord::Event { user, time, value };
+            match random.below(40) {
+                0 => (TestRecord::Bad, seen),
+                1 => (TestRecord::Poison, seen),
+                2 => (TestRecord::Null, seen),
+                3 => (event(Some(at + 400)), seen),
+                4 => (event(Some(at + 150)), seen),
+                5 => (event(None), NO_TIMESTAMP),
+                6 => (event(Some(time)), NO_TIMESTAMP),
+                _ if wrong > 0 => (event(Some(at + 800)), at + 800),
+                _ if untimed > 0 => (event(None), seen),
+                _ => (event(Some(time)), seen),
+            }
         });
         records.collect()
     };
@@ -337,7 +350,9 @@ fn topic(random: &mut Random) -> Topic {
 
 /// Gives a record and its broker the times of the calendar that stand for theirs.
 fn put_on_the_calendar((record, broker_time): &mut (TestRecord, i64)) {
-    *broker_time = on_the_calendar(*broker_time);
+    if *broker_time != NO_TIMESTAMP {
+        *broker_time = on_the_calendar(*broker_time);
+    }
     if let TestRecord::Event { time: Some(time), .. } = record {
         *time = on_the_calendar(*time);
     }

@@ -54,6 +54,10 @@ pub(crate) struct Event {
     pub(crate) offset: i64,
     /// The event time, or else the broker's.
     pub(crate) time: i64,
+    /// Whether it is the event's own.
+    pub(crate) is_own: bool,
+    /// The broker's, where it is known.
+    pub(crate) seen: Option<i64>,
     pub(crate) fields: Fields,
 }
 
@@ -73,7 +77,8 @@ impl Event {
             revenue: text(11).map(|revenue| revenue.parse().unwrap()),
             ..Fields::default()
         };
-        Self { time: number(13), partition: number(15) as i32, offset: number(16), fields }
+        let (time, is_own) = (number(13), cells[1] != NULL);
+        Self { time, is_own, seen: None, partition: number(15) as i32, offset: number(16), fields }
     }
 }
 
@@ -119,7 +124,8 @@ impl Expected {
             }
             expected.broker_time += usize::from(own_time.is_none());
             expected.events_raw.push(raw_row(topic, partition, offset, time, own_time, &fields));
-            events.push(Event { partition, offset, time, fields });
+            let (is_own, seen) = (own_time.is_some(), Some(broker_time_us));
+            events.push(Event { partition, offset, time, is_own, seen, fields });
         }
         expected.aggregate(&events, rules);
         expected.events_raw.sort_unstable();
@@ -204,13 +210,29 @@ fn event_time(fields: &Fields) -> Option<i64> {
     chrono::DateTime::parse_from_rfc3339(text).ok().map(|time| time.timestamp_micros())
 }
 
-/// The watermark of its partition just before each event.
+/// The watermark of its partition just before each event: the greatest time believed there, less the delay. Of no clock
+/// alone more is believed than 10 minutes ahead of all before it, nor more than a second after the broker saw it; of
+/// eight rows in a row that say so, the least.
 fn watermarks(events: &[Event], delay: i64) -> Vec<i64> {
-    let mut partitions: BTreeMap<i32, i64> = BTreeMap::new();
+    const SECOND: i64 = 1_000_000;
+    const CONFIRM: usize = 8;
+    let mut partitions: BTreeMap<i32, (Option<i64>, Vec<i64>, usize)> = BTreeMap::new();
     let before = |event: &Event| {
-        let watermark = partitions.entry(event.partition).or_insert(i64::MIN);
-        let before = *watermark;
-        *watermark = before.max(event.time - delay);
+        let (greatest, doubted, untimed) = partitions.entry(event.partition).or_default();
+        let before = greatest.map_or(i64::MIN, |greatest| greatest - delay);
+        *untimed = if event.is_own { 0 } else { *untimed + 1 };
+        if *untimed > 0 && *untimed < CONFIRM {
+            return before;
+        }
+        let claim = event.seen.map_or(event.time, |seen| event.time.min(seen + SECOND));
+        if greatest.is_some_and(|greatest| claim <= greatest + 600 * SECOND) {
+            (*greatest, *doubted) = ((*greatest).max(Some(claim)), Vec::new());
+        } else {
+            doubted.push(claim);
+            if doubted.len() == CONFIRM {
+                *greatest = (*greatest).max(doubted.drain(..).min());
+            }
+        }
         before
     };
     events.iter().map(before).collect()

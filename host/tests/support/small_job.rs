@@ -66,7 +66,7 @@ impl Job {
             "[pipeline]\nname = \"job\"\nworkers = 2\n\
              [source]\nbootstrap_servers = \"${{KAFKA_BOOTSTRAP_SERVERS:-}}\"\ntopic = \"{topic}\"\n\
              [parser]\nplugin = \"{}\"\n\
-             [time]\nwatermark_delay = \"10s\"\nmax_ahead = \"1h\"\n\
+             [time]\nwatermark_delay = \"10s\"\nmax_ahead = \"1h\"\ntrust = \"any\"\n\
              [output]\npath = \"{out}\"\nformats = [\"parquet\"]\n\
              [[aggregate]]\nname = \"counts\"\nplugin = \"{}\"\nwindow = {{ tumbling = \"10s\" }}\nkeys = [\"{key}\"]\n\
              [checkpoint]\npath = \"{out}/_checkpoints\"\ninterval = \"300ms\"\n\

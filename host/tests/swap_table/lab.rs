@@ -299,7 +299,7 @@ fn job(broker: &EmbeddedBroker) -> Job {
         "[pipeline]\nname = \"job\"\nworkers = 2\n\
          [source]\nbootstrap_servers = \"${{KAFKA_BOOTSTRAP_SERVERS:-}}\"\ntopic = \"{TOPIC}\"\n\
          [parser]\nplugin = \"{dir}/parser.wasm\"\n\
-         [time]\nwatermark_delay = \"{DELAY}s\"\nmax_ahead = \"24h\"\n\
+         [time]\nwatermark_delay = \"{DELAY}s\"\nmax_ahead = \"24h\"\ntrust = \"any\"\n\
          [output]\npath = \"{dir}/out\"\nformats = [\"parquet\"]\n\
          [[aggregate]]\nname = \"counts\"\nplugin = \"{dir}/counts.wasm\"\nwindow = {{ tumbling = \"{WINDOW}s\" }}\n\
          keys = [\"page\"]\n\

@@ -99,6 +99,7 @@ impl<'a> Subject<'a> {
             partition: whole.partition,
             offsets: numbers(&whole.offsets),
             broker_times_us: numbers(&whole.broker_times_us),
+            appended: records.iter().map(|record| whole.appended[record.row as usize]).collect(),
             values: take(&whole.values),
             keys: take(&whole.keys),
         }

@@ -1,6 +1,7 @@
 //! Rows, records and states as lines for a person.
 
 use crate::record::RawBatch;
+use crate::time::text::instant;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type, TimestampMicrosecondType, UInt32Type, UInt64Type};
 use arrow_array::{Array, BinaryArray};
@@ -83,30 +84,6 @@ fn hexadecimal(bytes: &[u8]) -> String {
         .filter_map(|digit| char::from_digit(digit.into(), 16))
         .collect();
     format!("0x{digits}{}", if bytes.len() > MAX_VALUE_BYTES / 2 { "…" } else { "" })
-}
-
-/// An instant as RFC 3339 writes it.
-fn instant(us: i64) -> String {
-    let (days, of_day) = (us.div_euclid(86_400_000_000), us.rem_euclid(86_400_000_000));
-    let (year, month, day) = civil(days);
-    let (seconds, micros) = (of_day / 1_000_000, of_day % 1_000_000);
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z")
-}
-
-/// Year, month and day, so many days after the Unix epoch.
-///
-/// # Source
-/// `civil_from_days`: H. Hinnant, "chrono-Compatible Low-Level Date Algorithms", 2013.
-fn civil(days: i64) -> (i64, i64, i64) {
-    let days = days + 719_468;
-    let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * of_year + 2) / 153;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    (year, month, of_year - (153 * shifted + 2) / 5 + 1)
 }
 
 /// At most so many bytes of a text, with a mark where something is left out.

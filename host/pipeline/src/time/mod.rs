@@ -3,6 +3,9 @@
 //! All instants are µs since the Unix epoch in `i64`. `i64::MIN` as a watermark means "nothing seen yet".
 
 pub mod lateness;
+pub mod row;
+pub mod text;
+pub mod trust;
 pub mod watermark;
 
 /// A watermark before anything was seen: nothing is late, nothing closes.

@@ -1,6 +1,10 @@
 //! Watermarks: one per partition, and the pipeline's as the minimum over the partitions that are not idle.
+//!
+//! Where all are idle it is the greatest of theirs, in whatever order they fell silent, and then moves on with the time
+//! that passes: so the last windows close.
 
 use super::NOTHING_SEEN;
+use crate::mutation::{self, Mutation};
 use std::collections::BTreeMap;
 
 /// One partition's place in event time.
@@ -118,9 +122,13 @@ impl Watermarks {
         self.partitions.iter().map(|(&p, &w)| (p, w))
     }
 
+    /// The least of the active partitions; where all are idle, the greatest of all: nothing more is known to come.
     fn settle(&mut self) {
-        if let Some(least) = self.partitions.values().filter(|p| !p.idle).map(|p| p.watermark_us).min() {
-            self.reached = self.reached.max(least);
+        let active = self.partitions.values().filter(|p| !p.idle).map(|p| p.watermark_us);
+        let all = self.partitions.values().map(|p| p.watermark_us);
+        let of_all = if mutation::on(Mutation::AllIdleTakesLeast) { all.min() } else { all.max() };
+        if let Some(watermark_us) = active.min().or(of_all) {
+            self.reached = self.reached.max(watermark_us);
         }
     }
 }
@@ -184,7 +192,32 @@ mod tests {
         w.set_idle(0);
         w.set_idle(1);
         w.pass_idle_time(5);
-        assert_eq!(w.current(), 25, "idle partition 0 left the minimum before partition 1 did");
+        assert_eq!(w.current(), 25, "5 beyond the greatest");
+    }
+
+    #[test]
+    fn all_silent_it_is_the_greatest_whatever_the_order_of_falling_silent() {
+        for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2], [1, 2, 0]] {
+            let mut w = Watermarks::default();
+            for (partition, watermark) in [(0, 10), (1, 300), (2, NOTHING_SEEN)] {
+                w.assign(partition, NOTHING_SEEN, false);
+                w.advance(partition, watermark);
+            }
+            order.into_iter().for_each(|partition| w.set_idle(partition));
+            assert_eq!(w.current(), 300, "{order:?}");
+            assert_eq!(w.wake(0), 300, "what comes now is judged by what was closed");
+        }
+    }
+
+    #[test]
+    fn a_restart_does_not_forget_the_greatest_of_silent_partitions() {
+        let mut w = Watermarks::starting_at(10);
+        w.assign(0, 10, false);
+        w.assign(1, 300, false);
+        assert_eq!(w.current(), 10, "nobody has been asked yet");
+        w.set_idle(1);
+        w.set_idle(0);
+        assert_eq!(w.current(), 300);
     }
 
     #[test]

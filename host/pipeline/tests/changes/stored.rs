@@ -13,6 +13,7 @@ use wasmill_pipeline::plugin::{Aggregate, Parser};
 use wasmill_pipeline::shadow::Comparison;
 use wasmill_pipeline::state::delta::{GroupEntry, GroupId, StateDelta};
 use wasmill_pipeline::testing::{Expected, Row, Tagged, TestParser, spec_of_all_windows, untagged};
+use wasmill_pipeline::time::trust::Trusted;
 use wasmill_pipeline::time::watermark::Watermarks;
 use wasmill_pipeline::worker::{Effect, Worker};
 
@@ -33,7 +34,7 @@ type State = (u32, i64, Vec<u8>);
 /// The last checkpoint.
 pub(crate) struct Stored {
     pub(crate) setup: Setup,
-    pub(crate) partitions: BTreeMap<i32, (i64, i64)>,
+    pub(crate) partitions: BTreeMap<i32, (i64, Trusted)>,
     pub(crate) floor: Option<i64>,
     /// By name: the version and the last event of each group's state, and the state.
     pub(crate) states: BTreeMap<String, BTreeMap<GroupId, State>>,
@@ -80,7 +81,7 @@ impl Stored {
                 self.write(setup, effect);
             }
             for p in cut.partitions {
-                self.partitions.insert(p.partition, (p.next_offset, p.watermark_us));
+                self.partitions.insert(p.partition, (p.next_offset, p.trusted));
             }
             self.floor = self.floor.max(Some(cut.closed_up_to_us));
             for (of, found) in &cut.comparisons {
@@ -202,8 +203,8 @@ impl Stored {
         };
         let mut machines: Vec<Worker> = (0..workers).map(worker).collect();
         for partition in 0..partitions {
-            let (offset, watermark) = self.partitions.get(&(partition as i32)).copied().unwrap_or((0, i64::MIN));
-            machines[partition % workers].assign(partition as i32, offset, watermark);
+            let (offset, trusted) = self.partitions.get(&(partition as i32)).copied().unwrap_or_default();
+            machines[partition % workers].assign(partition as i32, offset, trusted);
         }
         let deltas = self.deltas();
         for machine in &mut machines {

@@ -40,6 +40,7 @@ fn records() -> Vec<RawBatch> {
             partition: n as i32,
             offsets: (0..ROWS as i64).collect(),
             broker_times_us: times(first, ROWS),
+            appended: vec![false; ROWS],
             values: (0..ROWS).map(value).collect(),
             keys: BinaryArray::new_null(ROWS),
         }
@@ -52,7 +53,7 @@ fn samples(description: &AggregateDescription, key: &str) -> Vec<Sample> {
     let mut parser = load("clickstream_parser", World::Parser).parser("{}", "clicks", None).unwrap();
     let described = parser.description().clone();
     let spec = PipelineSpec {
-        time: TimeSpec { watermark_delay_us: 0, idle_timeout_us: None, max_ahead_us: None },
+        time: TimeSpec { watermark_delay_us: 0, idle_timeout_us: None, max_ahead_us: None, ..TimeSpec::default() },
         aggregates: vec![AggregateSpec {
             name: "tried".into(),
             window: Window::tumbling(1_000_000, 0),

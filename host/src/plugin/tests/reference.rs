@@ -27,6 +27,7 @@ fn batch(values: &[Option<&[u8]>]) -> RawBatch {
         partition: 3,
         offsets: (0..count as i64).collect(),
         broker_times_us: vec![0; count],
+        appended: vec![false; count],
         values: BinaryArray::from(values.to_vec()),
         keys: BinaryArray::from(vec![None; count]),
     }

@@ -65,7 +65,7 @@ impl Attempt<'_, '_> {
         }
         let parts = self.stand_still()?;
         let cuts = || parts.values().map(|(cut, _)| cut);
-        let marks = cuts().flat_map(|cut| &cut.partitions).map(|partition| partition.watermark_us);
+        let marks = cuts().flat_map(|cut| &cut.partitions).map(|partition| partition.trusted);
         let instant = instant_after(marks, world.spec.time.watermark_delay_us);
         let failed = |cut: &Cut| cut.comparisons.get(&of).is_some_and(|found| found.failed.is_some());
         let refused = matches!(kind, Kind::Promote) && cuts().any(failed);

@@ -59,14 +59,18 @@ impl Attempt<'_, '_> {
         }
     }
 
-    /// Sets a partition idle that gave all it has.
-    pub(super) fn note_idle(&mut self) {
+    /// Sets a partition idle that gave all it has. When it is the last, nothing holds the watermark behind the furthest.
+    pub(super) fn note_idle(&mut self) -> Result<(), Broken> {
         let partitions: Vec<i32> = self.next.keys().copied().collect();
-        let Some(&partition) = self.random().pick(&partitions) else { return };
+        let Some(&partition) = self.random().pick(&partitions) else { return Ok(()) };
         if self.next[&partition] == self.process.world.now().there[partition as usize] {
             self.tell(&format!("{partition} is idle"));
-            self.pipeline.watermarks().set_idle(partition);
+            self.pipeline.fall_silent(worker_of(partition, self.workers), partition);
         }
+        let (reached, marks) = (self.pipeline.watermarks().current(), self.pipeline.watermarks().partitions());
+        let marks: Vec<_> = marks.map(|(_, mark)| mark).collect();
+        let behind = marks.iter().all(|mark| mark.idle) && marks.iter().any(|mark| mark.watermark_us > reached);
+        if behind { Err(Broken::Promise(format!("all silent, the watermark is {reached}: {marks:?}"))) } else { Ok(()) }
     }
 
     /// Records that were read come once more: they must be refused, and the attempt begins again.

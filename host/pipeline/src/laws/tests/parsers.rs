@@ -92,6 +92,7 @@ fn samples(batches: usize, records: usize) -> Vec<RawBatch> {
         partition: 3,
         offsets: (first as i64..).take(records).collect(),
         broker_times_us: vec![0; records],
+        appended: vec![false; records],
         values: (first..first + records).map(payload).collect(),
         keys: BinaryArray::new_null(records),
     };
@@ -159,6 +160,6 @@ fn a_reject_that_comes_and_goes_is_told() {
 fn a_record_that_fails_is_shown() {
     let broken = tried(Flaw::Traps).unwrap_err();
     assert_eq!(broken.message, "words: trapped: a dot");
-    let line = "partition 3 offset 1975: value = \".\", key = null, timestamp = 1970-01-01T00:00:00.000000Z";
+    let line = "partition 3 offset 1975: value = \".\", key = null, timestamp = 1970-01-01T00:00:00Z";
     assert_eq!(broken.input, [line]);
 }

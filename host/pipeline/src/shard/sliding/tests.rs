@@ -164,7 +164,7 @@ fn shard(window: Window, allowed_lateness_us: i64, panes: bool) -> (Shard, Arc<M
     let asked = Arc::new(Mutex::new(Asked::default()));
     let plugin = Watched { inner: CountAndSum::default(), asked: asked.clone() };
     let spec = PipelineSpec {
-        time: TimeSpec { watermark_delay_us: 0, idle_timeout_us: None, max_ahead_us: None },
+        time: TimeSpec { watermark_delay_us: 0, idle_timeout_us: None, max_ahead_us: None, ..TimeSpec::default() },
         aggregates: vec![AggregateSpec {
             name: "sliding".into(),
             window,
