@@ -3,6 +3,7 @@
 use alloc::borrow::Cow;
 use alloc::format;
 use alloc::string::String;
+use core::fmt::Write;
 
 /// The most bytes of one record's rest, but for short lines of values that did not fit: thousands of small fields. A batch
 /// of 4,096 records that are full of them takes a quarter of the 1 GiB that a plugin has by default.
@@ -39,9 +40,9 @@ impl Rest {
             self.text(key, sound);
             self.members.push(':');
             if whole {
-                self.members.push_str(&String::from_utf8_lossy(value))
+                self.members.push_str(&String::from_utf8_lossy(value));
             } else {
-                self.text(value, false)
+                self.text(value, false);
             }
             self.members.push(',');
             if self.members.len() <= MAX_BYTES {
@@ -69,7 +70,7 @@ impl Rest {
             for character in text.chars() {
                 match character {
                     '"' | '\\' => self.members.extend(['\\', character]),
-                    '\0'..' ' => self.members.push_str(&format!("\\u{:04x}", u32::from(character))),
+                    '\0'..' ' => self.say(format_args!("\\u{:04x}", u32::from(character))),
                     _ => self.members.push(character),
                 }
             }
@@ -77,11 +78,15 @@ impl Rest {
         self.members.push('"');
     }
 
+    fn say(&mut self, text: core::fmt::Arguments<'_>) {
+        self.members.write_fmt(text).expect("a text in memory takes all that is written to it");
+    }
+
     /// The object, unless it is empty.
     pub(super) fn json(mut self) -> Option<String> {
         if self.omitted > 0 {
-            let fields = if self.omitted == 1 { "field" } else { "fields" };
-            self.members.push_str(&format!("\"…\":\"{} more {fields}\",", self.omitted));
+            let (omitted, fields) = (self.omitted, if self.omitted == 1 { "field" } else { "fields" });
+            self.say(format_args!("\"…\":\"{omitted} more {fields}\","));
         }
         self.members.pop()?;
         Some(format!("{{{}}}", self.members))
