@@ -365,3 +365,6 @@ fn set_aside(
     counts.of(raw.partition).dead_letters[reason as usize] += 1;
     out.dead_letters.push(DeadLetter::new(raw, record, reason, message));
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,11 @@
-//! The starts of a calendar's windows, found by looking at the zone's clock every few minutes.
+//! The starts of a calendar's windows, found by looking at the zone's clock every few hours.
 
 use crate::window::{Calendar, DAY_US, Unit};
 use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, Offset, TimeZone};
 use chrono_tz::Tz;
 
-/// How often the clock is looked at, µs: no zone has changed it twice in a quarter of an hour.
-const LOOK_US: i64 = 900_000_000;
+/// How often the clock is looked at, µs: no zone has changed it twice in three hours.
+const LOOK_US: i64 = 3 * DAY_US / 24;
 
 /// All starts, ascending, that the windows of events from `from` to `to` have to do with.
 pub fn starts(calendar: &Calendar, from: i64, to: i64) -> Vec<i64> {

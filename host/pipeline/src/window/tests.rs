@@ -1,4 +1,4 @@
-//! Laws and facts about grids, held against a clock that is looked at every few minutes.
+//! Laws and facts about grids, held against a clock that is looked at every few hours.
 
 use super::zone::LIMIT_US;
 use super::*;
