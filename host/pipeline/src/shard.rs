@@ -397,13 +397,15 @@ impl Shard {
     fn adopt(&mut self, entry: &GroupEntry) -> Result<u32, Error> {
         let Books { groups, open } = &mut self.books;
         let slot = groups.reopen(entry, key::hash(&entry.id.key));
-        match open {
+        let fits = match open {
             Open::Windowed(windowed) => windowed.adopt(groups, slot),
             Open::Sliding(panes) => panes.adopt(groups, slot),
-            Open::Sessions(sessions) => Some(sessions.adopt(groups, slot)),
-        }
-        .map(|()| slot)
-        .ok_or_else(|| self.of_no_window(entry))
+            Open::Sessions(sessions) => {
+                sessions.adopt(groups, slot);
+                Some(())
+            }
+        };
+        fits.map(|()| slot).ok_or_else(|| self.of_no_window(entry))
     }
 
     /// What a state means that starts where no window does.

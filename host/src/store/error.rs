@@ -51,7 +51,7 @@ pub enum Error {
     /// The checkpoint was made by a pipeline whose state does not fit this one.
     #[error(
         "the checkpoint holds the state of another pipeline: {}; change it back to go on from there, or set RUN_ID for a \
-         checkpoint of its own, which begins at source.start; all but the topic, an aggregate's window, keys and \
+         checkpoint of its own, which begins at source.start; all but the topic and the aggregates' names, windows, keys and \
          allowed_lateness may be changed at any time; path={}", .changes.join("; "), .path.display()
     )]
     Foreign {

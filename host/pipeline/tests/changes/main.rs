@@ -274,7 +274,7 @@ fn judge_fresh(topic: &Topic, stored: &Stored) {
             assert_eq!(found.len(), next.rows - begin.rows, "no row is there twice");
             let open = |end: i64| match aggregate.window {
                 Window::Session { .. } => end + aggregate.allowed_lateness_us >= next.floor,
-                _ => end + aggregate.allowed_lateness_us > next.floor,
+                Window::Grid(_) => end + aggregate.allowed_lateness_us > next.floor,
             };
             for row in &wanted {
                 assert!(found.contains(row) || open(row.1), "{row:?} of {} is lost", aggregate.name);
