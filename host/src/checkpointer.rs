@@ -284,6 +284,7 @@ fn partition_states(cuts: &[Cut], idle: &BTreeSet<i32>, anchors: &BTreeMap<i32, 
         doubt: p.trusted.doubt,
         idle: idle.contains(&p.partition),
         anchor: anchors.get(&p.partition).copied(),
+        newest: p.newest,
     };
     let mut states: Vec<_> = cuts.iter().flat_map(|cut| &cut.partitions).map(state).collect();
     states.sort_unstable_by_key(|state| state.partition);

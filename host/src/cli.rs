@@ -131,6 +131,14 @@ pub struct RunArgs {
     #[arg(long, value_name = "TIME", value_parser = parse_instant)]
     pub lower_watermark: Option<i64>,
 
+    /// How long such a run waits for transactions that are open when nothing else is left to read
+    /// [default: the file's source.wait_for_transactions]
+    ///
+    /// When that is over it makes a final checkpoint, says what it did not read, and exits with code 4. `off` = it waits
+    /// as long as they are open.
+    #[arg(long, value_name = "DURATION")]
+    pub wait_for_transactions: Option<String>,
+
     /// Show samples of the data on the terminal: raw, parsed, or an aggregate's rows; repeatable
     ///
     /// Never in the way of the data: what the terminal cannot take is left out.
@@ -425,6 +433,8 @@ impl RunArgs {
         set(&mut overrides, "--rate", "generator.rate", self.rate.as_ref());
         set_text(&mut overrides, "--listen", "http.listen", self.listen.as_deref());
         set_text(&mut overrides, "--log-level", "log.level", self.log_level.as_deref());
+        let wait = self.wait_for_transactions.as_deref();
+        set_text(&mut overrides, "--wait-for-transactions", "source.wait_for_transactions", wait);
         overrides
     }
 

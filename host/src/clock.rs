@@ -1,4 +1,4 @@
-//! The only clock: wall time, for idle partitions, file names and people.
+//! The only clock: wall time, for file names and people.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -6,4 +6,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 #[expect(clippy::disallowed_methods, reason = "this is the clock")]
 pub fn now_us() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64)
+}
+
+/// A time as people read it, to the second; µs since the Unix epoch.
+pub fn text(us: i64) -> String {
+    let time = chrono::DateTime::from_timestamp_micros(us);
+    time.map_or_else(|| format!("{us}us"), |time| time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true))
 }

@@ -2,6 +2,7 @@
 //!
 //! A cut becomes a checkpoint beside the running pipeline, by the steps of [`Checkpointer`].
 
+mod ending;
 mod switching;
 
 use crate::accounting::Totals;
@@ -14,7 +15,7 @@ use crate::failpoint;
 use crate::failure::Failure;
 use crate::faults::Faults;
 use crate::kafka::Waker;
-use crate::shared::{Command, Cost, Report, Shared, lock};
+use crate::shared::{Command, Cost, Report, Shared, Unread, lock};
 use crate::sink::SinkCut;
 use crate::store::Probation;
 use crate::switch::Switchboard;
@@ -29,13 +30,15 @@ use wasmill_pipeline::error::Class;
 use wasmill_pipeline::record::Anchor;
 use wasmill_pipeline::shadow::Comparison;
 use wasmill_pipeline::time::NOTHING_SEEN;
+use wasmill_pipeline::time::ending::Newest;
+use wasmill_pipeline::time::silence::AnsweredTime;
 use wasmill_pipeline::version::Role;
 
 /// How often the coordinator looks around.
 const TICK: Duration = Duration::from_millis(100);
 
 /// What ends a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
     /// Somebody asked.
     Stopped,
@@ -43,6 +46,9 @@ pub enum End {
     Interrupted,
     /// Everything there was at the start has been read.
     CaughtUp,
+    /// What is left of what there was at the start waited behind open transactions for longer than it was to be waited
+    /// for.
+    Unread(Vec<Unread>),
 }
 
 /// What people see of checkpoints.
@@ -104,6 +110,15 @@ pub struct Coordinator {
     pub partitions: BTreeSet<i32>,
     /// How many workers have read everything they were to read.
     pub caught_up: usize,
+    /// Since when nothing is left to read but what waits for transactions.
+    pub waiting: Option<Instant>,
+    /// How long that may last in a run that ends by itself; `None` = as long as it does.
+    pub wait_for_transactions: Option<Duration>,
+    /// How much older its newest record must be than the newest of all for a partition not to hold the watermark when a
+    /// run ends by itself, µs; `None` = all hold it.
+    pub idle_timeout_us: Option<i64>,
+    /// The time that passes while all partitions are idle.
+    pub answered: AnsweredTime,
     /// The plugins' faults.
     pub faults: Arc<Mutex<Faults>>,
     /// The versions at work.
@@ -152,10 +167,12 @@ impl Coordinator {
             self.cut()?;
         }
         let mut next_cut = Instant::now() + self.interval;
-        let mut ticked = Instant::now();
+        let mut look = 0;
         loop {
-            lock(&self.shared.watermarks).pass_idle_time(ticked.elapsed().as_micros() as i64);
-            ticked = Instant::now();
+            let last = self.shared.lookout.last();
+            if std::mem::replace(&mut look, last.number) != last.number {
+                lock(&self.shared.watermarks).pass_idle_time(self.answered.pass(last.asked_us));
+            }
             self.assign_discovered()?;
             self.obey()?;
             if self.stop.load(Ordering::SeqCst) {
@@ -163,21 +180,8 @@ impl Coordinator {
                 self.last_cut()?;
                 return Ok(End::Stopped);
             }
-            if self.caught_up == self.commands.len() {
-                // After this cut no row is under way, so that all workers can close up to the same watermark: what a
-                // run that ends by itself commits does not depend on who was quicker.
-                let open_until = self.cut()?.open_until;
-                if self.drain {
-                    self.phase("draining");
-                    self.tell_all(|| Command::Drain(open_until))?;
-                    lock(&self.shared.watermarks).raise(open_until);
-                } else {
-                    let reached = lock(&self.shared.watermarks).current();
-                    self.tell_all(|| Command::Close(reached))?;
-                }
-                self.checkpointer.confirm_next();
-                self.last_cut()?;
-                return Ok(End::CaughtUp);
+            if let Some(end) = self.end()? {
+                return Ok(end);
             }
             if Instant::now() >= next_cut {
                 self.cut()?;
@@ -191,9 +195,9 @@ impl Coordinator {
         }
     }
 
-    fn last_cut(&mut self) -> Result<(), Failure> {
+    fn last_cut(&mut self) -> Result<Published, Failure> {
         self.shared.last_cut.store(self.checkpointer.checkpoint() + 1, Ordering::SeqCst);
-        self.cut().map(|_| ())
+        self.cut()
     }
 
     fn phase(&self, phase: &'static str) {
@@ -204,6 +208,11 @@ impl Coordinator {
         match report {
             Report::CaughtUp => {
                 self.caught_up += 1;
+                Ok(())
+            }
+            Report::Gone(partition) => {
+                // Where the topic gets it again, it is a new one.
+                self.partitions.remove(&partition);
                 Ok(())
             }
             Report::Failed(failure) => Err(failure),
@@ -237,6 +246,7 @@ impl Coordinator {
             for (partition, next_offset) in found {
                 if self.partitions.insert(partition) {
                     tracing::info!(partition, next_offset, "the topic has a new partition");
+                    self.shared.lookout.add(partition);
                     let worker = worker_of(partition, self.commands.len());
                     let assign = Command::Assign { partition, next_offset };
                     self.commands[worker].send(assign).map_err(|_| self.workers_gone())?;
@@ -284,6 +294,8 @@ impl Coordinator {
         let Parts { cuts, files, anchors, began, pause } = parts;
         let idle = lock(&self.shared.watermarks).partitions().filter(|(_, mark)| mark.idle).map(|(p, _)| p).collect();
         let lost_records = self.shared.standing.iter().map(|standing| lock(standing).lost_records).sum();
+        let newest = cuts.iter().flat_map(|cut| &cut.partitions).map(|p| (p.partition, p.newest)).collect();
+        let open_groups = open_groups(&cuts);
         let open_until = cuts.iter().filter_map(|cut| cut.last_close_us).max().unwrap_or(NOTHING_SEEN);
         let retired = retired(&cuts, &self.assembly);
         self.warn_of_late_sessions(&cuts);
@@ -304,7 +316,7 @@ impl Coordinator {
         {
             self.retired = Some(aggregate);
         }
-        Ok(Published { open_until, boundary })
+        Ok(Published { open_until, open_groups, newest, boundary })
     }
 
     /// Says once in a run that rows were too late for sessions which their gap might have joined: the gap looks like the
@@ -367,8 +379,18 @@ struct Parts {
 struct Published {
     /// The least watermark at which nothing is open any more.
     open_until: i64,
+    /// Open groups, by place in the plan.
+    open_groups: Vec<u64>,
+    /// The newest broker timestamp of each partition.
+    newest: Vec<(i32, Newest)>,
     /// Where it is.
     boundary: Boundary,
+}
+
+/// Open groups of all workers, by place in the plan.
+fn open_groups(cuts: &[Cut]) -> Vec<u64> {
+    let places = cuts.iter().map(|cut| cut.open_groups.len()).max().unwrap_or(0);
+    (0..places).map(|place| cuts.iter().filter_map(|cut| cut.open_groups.get(place)).sum()).collect()
 }
 
 /// An aggregate whose retiring version has nothing left to do: what it began is ended, and rows for more are too late.

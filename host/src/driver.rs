@@ -3,6 +3,9 @@
 //! A worker reads its partitions, takes in what the others send it, closes what is over and takes part in cuts. It
 //! never waits for another worker without taking in what is sent to itself meanwhile, so bounded queues cannot lock.
 
+mod watch;
+
+pub use self::watch::{GONE_AFTER, Watch, lose_partition};
 use crate::assembly::Outputs;
 use crate::capsule::Capsules;
 use crate::failpoint;
@@ -79,8 +82,8 @@ pub struct Driver {
     pub taps: Taps,
     /// What waits to be sent, in order.
     pub outbox: VecDeque<(usize, Message)>,
-    /// When each partition last gave a record.
-    pub last_heard: BTreeMap<i32, Instant>,
+    /// What is known of each of its partitions.
+    pub watches: BTreeMap<i32, Watch>,
     /// The last record taken in, by partition.
     pub anchors: BTreeMap<i32, Anchor>,
     /// When the source last told of trouble, if it still lasts.
@@ -138,14 +141,14 @@ impl Driver {
             self.worker.close(watermark, &mut effects)?;
             self.carry_out(effects)?;
             if told.elapsed() >= TELL_EVERY {
+                self.look_around()?;
                 self.tell()?;
                 self.tell_ahead();
-                self.note_idle();
                 told = Instant::now();
             }
             if !caught_up && self.has_caught_up() {
                 caught_up = true;
-                let partitions: Vec<i32> = self.last_heard.keys().copied().collect();
+                let partitions: Vec<i32> = self.watches.keys().copied().collect();
                 partitions.into_iter().for_each(|partition| self.settle(partition));
                 self.tell()?;
                 let _ = self.wires.reports.send(Report::CaughtUp);
@@ -178,7 +181,7 @@ impl Driver {
                     drop(watermarks);
                     self.worker.assign(partition, next_offset, Trusted::at(floor));
                     self.source.add(partition, next_offset)?;
-                    self.last_heard.insert(partition, Instant::now());
+                    self.watches.insert(partition, Watch::default());
                 }
                 Command::Close(watermark) => self.worker.close(watermark, &mut effects)?,
                 Command::Drain(watermark) => self.worker.drain(watermark, &mut effects)?,
@@ -187,7 +190,7 @@ impl Driver {
                 Command::Trust(aggregate) => self.worker.trust(aggregate),
                 Command::CommitOffsets(last) => {
                     let offsets = last.offsets.iter().map(|(&partition, &next)| (partition, next));
-                    let mine: Vec<_> = offsets.filter(|(p, _)| self.last_heard.contains_key(p)).collect();
+                    let mine: Vec<_> = offsets.filter(|(p, _)| self.watches.contains_key(p)).collect();
                     self.source.commit_offsets(&mine);
                     self.writers.set_checkpoint(last);
                 }
@@ -200,7 +203,7 @@ impl Driver {
     fn read(&mut self, most: usize) -> Result<usize, Failure> {
         let by_progress = lock(&self.shared.watermarks);
         let mut order: Vec<(i64, i32)> =
-            self.last_heard.keys().filter_map(|&p| Some((by_progress.partition(p)?.watermark_us, p))).collect();
+            self.watches.keys().filter_map(|&p| Some((by_progress.partition(p)?.watermark_us, p))).collect();
         drop(by_progress);
         order.sort_unstable();
         let order: Vec<i32> = order.into_iter().map(|(_, partition)| partition).collect();
@@ -228,19 +231,11 @@ impl Driver {
     fn take_in(&mut self, raw: RawBatch) -> Result<usize, Failure> {
         let Some(raw) = self.before_the_end(raw) else { return Ok(0) };
         let partition = raw.partition;
-        self.last_heard.insert(partition, Instant::now());
+        self.watches.entry(partition).or_default().hear();
+        self.wake(partition);
         self.taps.raw(&raw);
         let raw = Arc::new(raw);
         self.shared.samples.keep(self.number, raw.clone());
-        {
-            let mut watermarks = lock(&self.shared.watermarks);
-            if watermarks.partition(partition).is_some_and(|mark| mark.idle) {
-                let floor = watermarks.wake(partition);
-                if let Some(lane) = self.worker.lane_mut(partition) {
-                    lane.raise(floor);
-                }
-            }
-        }
         let mut effects = Vec::new();
         let before = self.worker.counts().clone();
         let read = self.worker.read(&raw, &mut effects);
@@ -273,11 +268,6 @@ impl Driver {
         }
     }
 
-    fn has_caught_up(&self) -> bool {
-        let Some(until) = &self.reading.until else { return false };
-        self.last_heard.keys().all(|&p| until.get(&p).is_none_or(|&end| self.source.reached(p, end)))
-    }
-
     fn lose(&mut self, partition: i32, expected: i64, found: i64, end: i64) -> Result<(), Failure> {
         let how = if found > expected {
             "records are gone from the broker before they were read"
@@ -297,6 +287,12 @@ impl Driver {
             lane.skip_to(found);
         }
         self.anchors.remove(&partition);
+        if let Some(until) = self.reading.until.as_mut().and_then(|until| until.get_mut(&partition))
+            && found <= expected
+        {
+            // The end that was seen at the start may have been that of the log before.
+            *until = end.min(*until);
+        }
         Ok(self.source.skip_to(partition, found)?)
     }
 
@@ -446,17 +442,6 @@ impl Driver {
         Ok(())
     }
 
-    /// Sets partitions idle that gave nothing for long, although everything there is was read.
-    fn note_idle(&mut self) {
-        let Some(timeout) = self.reading.idle_timeout else { return };
-        let silent = self.last_heard.iter().filter(|(_, heard)| heard.elapsed() >= timeout).map(|(&p, _)| p);
-        let silent: Vec<i32> = silent.filter(|&partition| self.source.caught_up(partition)).collect();
-        for partition in silent {
-            self.settle(partition);
-            lock(&self.shared.watermarks).set_idle(partition);
-        }
-    }
-
     /// All there is of a partition was read: its watermark goes by that.
     fn settle(&mut self, partition: i32) {
         if let Some(lane) = self.worker.lane_mut(partition) {
@@ -506,9 +491,10 @@ impl Driver {
         let of_parser = Cost { rows, spent_ns, memory_bytes: 0 };
         standing.costs = (shards.iter().map(cost).collect(), of_parser);
         standing.comparisons = self.worker.comparisons().clone();
-        let partition =
-            |(p, lane): (i32, &wasmill_pipeline::lane::Lane)| (p, (lane.next_offset(), self.source.high(p)));
-        standing.partitions = self.worker.lanes().map(partition).collect();
+        let look = self.shared.lookout.last();
+        let places = self.worker.lanes().map(|(p, lane)| (p, self.place(p, lane.next_offset(), &look)));
+        standing.partitions = places.collect();
+        standing.unread = self.only_transactions_left();
         drop(standing);
         self.shared.state_budget.check(&self.outputs.names, &self.shared.standing)
     }

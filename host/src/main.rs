@@ -25,6 +25,7 @@ fn main() -> ExitCode {
     match done {
         Ok(Exit::Done) => ExitCode::SUCCESS,
         Ok(Exit::Unhealthy | Exit::Refused) => ExitCode::from(1),
+        Ok(Exit::Unread) => ExitCode::from(4),
         Err(failure) => {
             eprintln!("wasmill: {failure:#}");
             ExitCode::from(commands::exit_code(&failure))

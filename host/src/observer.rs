@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::coordinator::{End, Progress};
 use crate::plugin::Component;
 use crate::run::View;
-use crate::shared::{Cost, Shared, Standing, lock};
+use crate::shared::{Cost, Held, Place, Shared, Standing, lock};
 use crate::store::BesideRole;
 use crate::telemetry::Rate;
 use std::collections::BTreeMap;
@@ -23,6 +23,9 @@ use wasmill_pipeline::time::NOTHING_SEEN;
 
 /// A pipeline that is further behind than this many records is catching up.
 const BEHIND: u64 = 10_000;
+
+/// Brokers are asked every second; that none of them has answered for this long is no hiccup, µs.
+const UNANSWERED_US: i64 = 10_000_000;
 
 /// Puts the numbers together.
 pub struct Observer {
@@ -129,6 +132,7 @@ impl Observer {
             bytes: progress.bytes,
         });
         status.accounting = accounting(&progress);
+        status.holding = holding(&standings);
         (status.state, status.detail) = self.state(&progress, &standings, &status);
         status
     }
@@ -179,7 +183,8 @@ impl Observer {
             let state = if progress.phase == "paused" { State::Paused } else { State::Waiting };
             return (state, what.trim_start_matches("paused, ").trim_start_matches("waiting ").to_owned());
         }
-        if let Some(what) = standings.iter().find_map(|standing| standing.trouble.clone()) {
+        let silent = || lock(&self.view.shared).as_ref().and_then(|shared| unanswered(shared, status.now_us));
+        if let Some(what) = standings.iter().find_map(|standing| standing.trouble.clone()).or_else(silent) {
             return (State::Waiting, format!("for kafka: {what}"));
         }
         let state = match progress.phase {
@@ -189,11 +194,11 @@ impl Observer {
             "stopped" => State::Stopped,
             _ => State::Starting,
         };
-        (state, String::new())
+        (state, status.holding.join("; "))
     }
 
     /// How the run ended, in a sentence.
-    pub fn summary(&self, end: End) -> String {
+    pub fn summary(&self, end: &End) -> String {
         let totals = lock(&self.view.progress).totals.clone();
         let late: u64 = totals.aggregates.values().map(|a| a.late).sum();
         let (records, rows, filtered, untimed) =
@@ -205,6 +210,7 @@ impl Observer {
             End::Stopped => "stopped after the final checkpoint",
             End::Interrupted => "stopped without a final checkpoint",
             End::CaughtUp => "caught up after the final checkpoint",
+            End::Unread(_) => "stopped after the final checkpoint with records unread",
         };
         format!(
             "{how}: {records} records, {rows} rows ({untimed} with the broker's time), {dead}, {filtered} filtered, \
@@ -284,20 +290,20 @@ fn shadow(at_work: &Assembly, place: usize, progress: &Progress, standings: &[St
 }
 
 fn partitions(totals: &Totals, standings: &[Standing], shared: Option<&Shared>) -> Vec<admin::Partition> {
-    let mut all: BTreeMap<i32, (i64, Option<i64>)> = BTreeMap::new();
+    let mut all: BTreeMap<i32, Place> = BTreeMap::new();
     for standing in standings {
         all.extend(&standing.partitions);
     }
     let mark = |partition| shared.and_then(|shared| lock(&shared.watermarks).partition(partition));
-    let partition = |(partition, (next_offset, high)): (i32, (i64, Option<i64>))| {
+    let partition = |(partition, place): (i32, Place)| {
         let mark = mark(partition);
         let counts = totals.partitions.get(&partition).copied().unwrap_or_default();
         let reasons = Reason::ALL.iter().zip(counts.dead_letters).filter(|&(_, count)| count > 0);
         admin::Partition {
             partition,
-            next_offset,
-            high,
-            lag: high.map(|high| (high - next_offset).max(0) as u64),
+            next_offset: place.next_offset,
+            high: place.high,
+            lag: place.lag,
             watermark_us: mark.map(|mark| mark.watermark_us).filter(|&w| w != NOTHING_SEEN),
             idle: mark.is_some_and(|mark| mark.idle),
             records: counts.records,
@@ -306,9 +312,28 @@ fn partitions(totals: &Totals, standings: &[Standing], shared: Option<&Shared>) 
             unreadable_times: counts.unreadable,
             suspect_rows: counts.suspects,
             dead_letters: reasons.map(|(reason, count)| (reason.as_str().to_owned(), count)).collect(),
+            behind_transaction_since_us: place.held.map(|held| held.since_us),
         }
     };
     all.into_iter().map(partition).collect()
+}
+
+/// Since when brokers have not answered, if that is long ago.
+fn unanswered(shared: &Shared, now_us: i64) -> Option<String> {
+    let silent_us = shared.lookout.now_us() - shared.lookout.last().asked_us;
+    let since = clock::text(now_us - silent_us);
+    (silent_us > UNANSWERED_US).then(|| format!("no answer from the brokers since {since}"))
+}
+
+/// The partitions that have waited for a transaction to end for long, in words.
+fn holding(standings: &[Standing]) -> Vec<String> {
+    let places = standings.iter().flat_map(|standing| &standing.partitions);
+    let held = places.filter_map(|(partition, place)| Some((partition, place.held.filter(|held| held.long)?)));
+    let words = |(partition, held): (&i32, Held)| {
+        let since = clock::text(held.since_us);
+        format!("partition {partition} waits behind an open transaction since {since}")
+    };
+    held.map(words).collect()
 }
 
 fn accounting(progress: &Progress) -> Accounting {

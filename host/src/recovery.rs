@@ -20,6 +20,7 @@ use wasmill_pipeline::error::Class;
 use wasmill_pipeline::shadow::Comparison;
 use wasmill_pipeline::state::delta::StateDelta;
 use wasmill_pipeline::time::NOTHING_SEEN;
+use wasmill_pipeline::time::ending::Newest;
 use wasmill_pipeline::time::trust::{Doubt, Trusted};
 use wasmill_pipeline::time::watermark::Watermarks;
 
@@ -205,6 +206,19 @@ impl Beginning {
             lowered = true;
         }
         lowered
+    }
+
+    /// The newest broker timestamp of the partition's records that the checkpoint knows.
+    pub fn newest(&self, partition: i32) -> Newest {
+        let mut known = self.manifest.iter().flat_map(|manifest| &manifest.partitions);
+        let known = known.find(|known| known.partition == partition && !mutation::on(Mutation::NewestForgotten));
+        known.map(|known| known.newest).unwrap_or_default()
+    }
+
+    /// Leaves out the partitions that the topic does not have any more, and gives each with its next offset.
+    pub fn leave_out_but(&mut self, there: &[i32]) -> Vec<(i32, i64)> {
+        let gone = self.partitions.extract_if(.., |partition, _| !there.contains(partition));
+        gone.map(|(partition, (next_offset, _))| (partition, next_offset)).collect()
     }
 
     /// Takes in a partition that the checkpoint does not know.

@@ -1,5 +1,6 @@
 //! Runs a pipeline: builds its parts from the last checkpoint, lets them work, and starts again where that may help.
 
+mod topic;
 mod versions;
 
 use crate::accounting::Totals;
@@ -11,21 +12,21 @@ use crate::clock;
 use crate::config::Swap;
 use crate::coordinator::{Allowance, Coordinator, End, Progress, worker_of};
 use crate::disk::{Disk, RealDisk};
-use crate::driver::{Driver, Reading};
+use crate::driver::{Driver, Reading, Watch};
 use crate::failpoint;
 use crate::failure::Failure;
 use crate::faults::{Faults, Verdict};
-use crate::kafka::{Admin, Settings, Source, Start, Waker};
+use crate::kafka::{Admin, Looker, Lookout, Settings, Source, Start, Waker};
 use crate::provenance;
 use crate::recovery::{Beginning, recover_files, take_over};
 use crate::shared::{INBOX, LOWER, Samples, Shared, Standing, Wires, lock};
-use crate::sink::{FileNaming, StagedFile, Writers};
+use crate::sink::{FileNaming, Writers};
 use crate::store::history::History;
 use crate::store::{LocalStore, Manifest};
 use crate::switch::{GoBack, Switchboard};
 use crate::tap::Taps;
 use anyhow::{Context, anyhow};
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{bounded, unbounded};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -37,11 +38,9 @@ use wasmill_pipeline::error::{Class, Error};
 use wasmill_pipeline::record::Anchor;
 use wasmill_pipeline::spec::TimeSpec;
 use wasmill_pipeline::time::NOTHING_SEEN;
+use wasmill_pipeline::time::silence::AnsweredTime;
 use wasmill_pipeline::time::text::{instant, span};
 use wasmill_pipeline::worker::Worker;
-
-/// How often the topic is asked for new partitions; the default of Kafka's own clients is 5 minutes.
-const DISCOVER_EVERY: Duration = Duration::from_secs(10);
 
 /// The first and the longest wait before the next attempt.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
@@ -64,6 +63,8 @@ pub struct Options {
     pub start: Start,
     /// Whether removed records end the run.
     pub fail_on_data_loss: bool,
+    /// How long a run that ends by itself waits for open transactions when nothing else is left; `None` = any time.
+    pub wait_for_transactions: Option<Duration>,
     /// The most records read between two checkpoints.
     pub max_records: Option<u64>,
     /// The most memory that open state may take; `None` = any amount.
@@ -207,7 +208,7 @@ fn tell_digest(failure: Failure, assembly: &Assembly) -> Failure {
 
 /// How many records of a topic that began empty have been read: offsets count over attempts.
 pub fn records_read(shared: &Shared) -> u64 {
-    let read = |standing: &Standing| standing.partitions.values().map(|&(next, _)| next.max(0) as u64).sum::<u64>();
+    let read = |standing: &Standing| standing.partitions.values().map(|p| p.next_offset.max(0) as u64).sum::<u64>();
     shared.standing.iter().map(|standing| read(&lock(standing))).sum()
 }
 
@@ -260,14 +261,11 @@ impl Attempt<'_> {
         self.answer_who_waits(manifest.as_ref());
         let admin = Admin::new(&self.options.kafka)?;
         let beginning = self.beginning(&admin, manifest, recovered.held)?;
-        let until = if self.options.until_caught_up {
-            let partitions: Vec<i32> = beginning.partitions.keys().copied().collect();
-            Some(admin.end_offsets(&partitions)?)
-        } else {
-            None
-        };
+        let mut looker = Looker::new(&self.options.kafka)?;
+        let until = if self.options.until_caught_up { Some(topic::ends(&mut looker, &beginning)?) } else { None };
+        let lookout = Lookout::start(looker, beginning.partitions.keys().copied())?;
         self.view.go_on();
-        self.work(&assembly, store, admin, beginning, until.as_ref())
+        self.work(&assembly, store, admin, lookout, beginning, until.as_ref())
     }
 
     fn open_store(&self) -> Result<LocalStore, Failure> {
@@ -301,25 +299,6 @@ impl Attempt<'_> {
         let name = self.options.run.as_deref().unwrap_or(&self.options.pipeline);
         let name: String = name.chars().take(40).collect();
         format!("{name}-{:08x}", hash as u32)
-    }
-
-    fn beginning(
-        &self,
-        admin: &Admin,
-        manifest: Option<Manifest>,
-        held: Vec<StagedFile>,
-    ) -> Result<Beginning, Failure> {
-        let mut on_wait = |what: &str| self.view.wait(&format!("waiting for kafka: {what}"));
-        let topic_partitions = admin.wait_for_topic(&mut on_wait, self.stop)?;
-        // Partitions that came since the last checkpoint are read from their beginning.
-        let start = if manifest.is_some() { &Start::Earliest } else { &self.options.start };
-        let mut beginning = Beginning::of(manifest, held);
-        self.mend(&mut beginning);
-        let new: Vec<i32> = topic_partitions.into_iter().filter(|p| !beginning.partitions.contains_key(p)).collect();
-        for (partition, offset) in admin.start_offsets(start, &new)? {
-            beginning.add(partition, offset);
-        }
-        Ok(beginning)
     }
 
     /// Sets the watermark back where that was asked for, until a checkpoint holds it; and says so where it lies ahead of
@@ -357,6 +336,7 @@ impl Attempt<'_> {
         assembly: &Arc<Assembly>,
         store: LocalStore,
         admin: Admin,
+        lookout: Lookout,
         beginning: Beginning,
         until: Option<&BTreeMap<i32, i64>>,
     ) -> Result<End, Failure> {
@@ -366,6 +346,7 @@ impl Attempt<'_> {
         let shared = Arc::new(Shared {
             base: beginning.totals(),
             watermarks: Mutex::new(beginning.watermarks()),
+            lookout,
             budget: self.options.max_records.map(AtomicU64::new),
             state_budget: StateBudget::new(self.options.state_bytes),
             last_cut: AtomicU64::new(0),
@@ -412,6 +393,9 @@ impl Attempt<'_> {
             for (&partition, &(offset, trusted)) in &beginning.partitions {
                 if worker_of(partition, workers) == number {
                     worker.assign(partition, offset, trusted);
+                    if let Some(lane) = worker.lane_mut(partition) {
+                        lane.recall(beginning.newest(partition));
+                    }
                 }
             }
             worker.restore(&states)?;
@@ -425,7 +409,7 @@ impl Attempt<'_> {
         *lock(&self.view.shared) = Some(shared.clone());
         *lock(&self.view.latest) = Some(shared.clone());
         lock(&self.view.progress).phase = "running";
-        let (discovered, discovery) = discover(admin, until.is_some());
+        let (discovered, discovery) = topic::discover(admin, until.is_some());
         let partitions = beginning.partitions.keys().copied().collect();
         let root = self.options.output_root.clone();
         let identity = self.identity(assembly, beginning.manifest.as_ref());
@@ -443,6 +427,10 @@ impl Attempt<'_> {
             progress: self.view.progress.clone(),
             partitions,
             caught_up: 0,
+            waiting: None,
+            wait_for_transactions: self.options.wait_for_transactions,
+            idle_timeout_us: self.options.time.idle_timeout_us,
+            answered: AnsweredTime::default(),
             faults: self.view.faults.clone(),
             assembly: assembly.clone(),
             in_force: self.view.in_force.clone(),
@@ -500,7 +488,7 @@ impl Attempt<'_> {
         let writers = Writers::new(self.disk.clone(), specs, output_root, naming, &provenance)?;
         let idle_timeout = self.options.time.idle_timeout_us.map(|us| Duration::from_micros(us.unsigned_abs()));
         let anchors = source.partitions().into_iter().filter_map(|p| Some((p, *anchors.get(&p)?))).collect();
-        let last_heard = source.partitions().into_iter().map(|p| (p, Instant::now())).collect();
+        let watches = source.partitions().into_iter().map(|p| (p, Watch::default())).collect();
         Ok(Driver {
             number,
             worker,
@@ -518,7 +506,7 @@ impl Attempt<'_> {
             },
             taps: self.taps.clone(),
             outbox: VecDeque::new(),
-            last_heard,
+            watches,
             anchors,
             troubled: None,
             standing_since: None,
@@ -527,32 +515,6 @@ impl Attempt<'_> {
             told_ahead: BTreeSet::new(),
         })
     }
-}
-
-/// Asks the topic for new partitions from time to time, until the second part is dropped.
-fn discover(admin: Admin, ends_by_itself: bool) -> (Receiver<Vec<(i32, i64)>>, Sender<()>) {
-    let (found, discovered) = unbounded();
-    let (alive, gone) = bounded::<()>(0);
-    if ends_by_itself {
-        return (discovered, alive);
-    }
-    let look = move || {
-        while gone.recv_timeout(DISCOVER_EVERY) == Err(crossbeam_channel::RecvTimeoutError::Timeout) {
-            let partitions = admin.partitions().and_then(|p| admin.start_offsets(&Start::Earliest, &p));
-            match partitions {
-                Ok(offsets) => {
-                    if found.send(offsets.into_iter().collect()).is_err() {
-                        return;
-                    }
-                }
-                Err(error) => tracing::debug!(%error, "the topic's partitions are not known just now"),
-            }
-        }
-    };
-    if let Err(error) = std::thread::Builder::new().name("discovery".into()).spawn(look) {
-        tracing::warn!(%error, "new partitions will not be found");
-    }
-    (discovered, alive)
 }
 
 fn spawn(driver: Driver) -> Result<JoinHandle<()>, Failure> {

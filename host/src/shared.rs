@@ -4,7 +4,7 @@ use crate::accounting::Totals;
 use crate::assembly::Assembly;
 use crate::budget::StateBudget;
 use crate::failure::Failure;
-use crate::kafka::Waker;
+use crate::kafka::{Lookout, Waker};
 use crate::sink::SinkCut;
 use crossbeam_channel::{Receiver, Sender};
 use std::collections::{BTreeMap, VecDeque};
@@ -84,6 +84,8 @@ pub enum Report {
     },
     /// It has read everything it was to read.
     CaughtUp,
+    /// The topic does not have this partition any more.
+    Gone(i32),
     /// It failed, and has stopped.
     Failed(Failure),
 }
@@ -94,6 +96,8 @@ pub struct Shared {
     pub base: Totals,
     /// How far event time has come.
     pub watermarks: Mutex<Watermarks>,
+    /// Where partitions end.
+    pub lookout: Lookout,
     /// How many more records may be read before the next cut; `None` = any number.
     pub budget: Option<AtomicU64>,
     /// How much memory open state may take.
@@ -168,8 +172,10 @@ pub struct Standing {
     pub costs: (Vec<Cost>, Cost),
     /// What was found of each shadow, by its aggregate.
     pub comparisons: BTreeMap<usize, Comparison>,
-    /// Per partition: the next offset, and the end as last heard.
-    pub partitions: BTreeMap<i32, (i64, Option<i64>)>,
+    /// Where each of its partitions stands.
+    pub partitions: BTreeMap<i32, Place>,
+    /// What is left to read before the ends of this run, where all of it lies behind open transactions; else empty.
+    pub unread: Vec<Unread>,
     /// What the source waits for, if it does.
     pub trouble: Option<String>,
     /// Records that the broker had removed before they were read.
@@ -192,6 +198,47 @@ impl Letter {
     pub fn of(letter: &DeadLetter) -> Self {
         let message = letter.message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         Self { partition: letter.partition, offset: letter.offset, message }
+    }
+}
+
+/// Where a partition stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// The next offset.
+    pub next_offset: i64,
+    /// The high watermark, as last looked at.
+    pub high: Option<i64>,
+    /// How many offsets are unread.
+    pub lag: Option<u64>,
+    /// Whether records wait for a transaction to end.
+    pub held: Option<Held>,
+}
+
+/// Records that wait behind an open transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Since when that is known, µs since the Unix epoch.
+    pub since_us: i64,
+    /// How many offsets are unread.
+    pub unread: i64,
+    /// Whether it lasts for longer than a partition without records would hold the watermark.
+    pub long: bool,
+}
+
+/// Offsets of a partition that a run was to read and did not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unread {
+    /// Which.
+    pub partition: i32,
+    /// The first.
+    pub from: i64,
+    /// The one after the last.
+    pub end: i64,
+}
+
+impl std::fmt::Display for Unread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "partition {} stands at {} of {}", self.partition, self.from, self.end)
     }
 }
 

@@ -76,6 +76,8 @@ fn on_a_real_broker() {
             records_removed_before_they_were_read_are_counted_or_fatal(&broker);
             records_removed_after_they_were_read_are_no_loss(&broker);
         });
+        scope.spawn(|| a_topic_made_anew_with_fewer_partitions_is_data_loss(&broker));
+        scope.spawn(|| a_topic_that_goes_away_under_a_run_that_ends_is_not_waited_for(&broker));
         for (to, name) in [(1020, "shorter"), (1050, "as-long"), (1080, "longer")] {
             let broker = &broker;
             scope.spawn(move || {
@@ -177,6 +179,52 @@ fn a_topic_made_anew_is_data_loss_while_running(broker: &RealKafka, name: &str, 
     running.stop().expect(0).says(&["the accounting closes"]);
     job.run(&["--drain"]).expect(0);
     these_once(&job, (0..50).chain(1000..to));
+}
+
+fn a_topic_made_anew_with_fewer_partitions_is_data_loss(broker: &RealKafka) {
+    const FEWER: &str = "the topic does not have a partition any more: ";
+    let admin = topic(broker, "fewer", 3);
+    for (partition, from, to) in [(0, 0, 20), (1, 20, 41), (2, 41, 63)] {
+        write(&broker.bootstrap(), "fewer", partition, &clicks(from, to));
+    }
+    let job = Job::clicks(&broker.bootstrap(), "fewer");
+    job.run(&["--until-caught-up"]).expect(0);
+    let live = Job::clicks(&broker.bootstrap(), "fewer");
+    let running = live.start(&[]);
+    until("all partitions are read", || reads_to(&live.checkpoints(), &[20, 21, 22]));
+    make_anew(broker, &admin, "fewer", 1000, 1030);
+    for end in ["--until-caught-up", "--drain"] {
+        job.run(&[end, "--set", "source.on_data_loss=fail"]).expect(1).says(&[FEWER, "expected_offset=21"]);
+    }
+    job.run(&["--drain"]).expect(0).says(&[FEWER, "partition=1", "partition=2", "going on without it", ANEW]);
+    these_once(&job, (0..63).chain(1000..1030));
+    running.wait_for_many(FEWER, 2);
+    until("the new topic is read", || reads_to(&live.checkpoints(), &[30]));
+    running.stop().expect(0).says(&["the accounting closes"]);
+    live.run(&["--drain"]).expect(0);
+    these_once(&live, (0..63).chain(1000..1030));
+}
+
+fn a_topic_that_goes_away_under_a_run_that_ends_is_not_waited_for(broker: &RealKafka) {
+    let admin = topic(broker, "away", 2);
+    for (n, first) in (0..4000).step_by(200).enumerate() {
+        write(&broker.bootstrap(), "away", n as i32 % 2, &clicks(first, first + 200));
+    }
+    let early = Job::clicks(&broker.bootstrap(), "away");
+    early.run(&[&["--until-caught-up"], &LONG[..]].concat()).expect(0);
+    let job = Job::clicks(&broker.bootstrap(), "away");
+    let slow = ["--drain", "--set", "source.max_offsets_per_trigger=10", "--set", "checkpoint.interval=1s"];
+    let little = ["--set", "source.kafka={\"fetch.message.max.bytes\" = \"10000\", \"queued.min.messages\" = \"1\"}"];
+    let running = job.start(&[&slow[..], &little, &LONG].concat());
+    let manifests =
+        || job::files(&job.checkpoints()).into_iter().filter(|path| path.extension().is_some_and(|e| e == "json"));
+    until("it is catching up", || manifests().count() > 1);
+    admin.delete_topic().unwrap();
+    running.finish().expect(0).says(&["the topic does not have a partition any more: ", "going on without it"]);
+    // Nor by one that finds it gone.
+    early.run(&["--drain", "--set", "source.on_data_loss=fail"]).expect(1).says(&["a partition any more: "]);
+    early.run(&["--drain"]).expect(0).says(&["going on without it", "the accounting closes"]);
+    exactly_once(&early, 4000);
 }
 
 /// No raw file has more than these clicks, nor one twice; the windows may be open.

@@ -86,8 +86,8 @@ fn offsets(batches: &[RawBatch]) -> Vec<i64> {
     batches.iter().flat_map(|batch| batch.offsets.iter().copied()).collect()
 }
 
-fn until_caught_up(source: &mut Source, partition: i32) {
-    poll_until(source, |source, _| source.caught_up(partition).then_some(()));
+fn until_read_to(source: &mut Source, partition: i32, end: i64) {
+    poll_until(source, |source, _| (source.read_to(partition) == Some(end)).then_some(()));
 }
 
 #[test]
@@ -159,19 +159,18 @@ fn the_preferred_partition_comes_first() {
 }
 
 #[test]
-fn a_reader_at_the_end_is_caught_up_until_more_comes() {
+fn a_reader_knows_how_far_it_has_read() {
     let broker = EmbeddedBroker::start("t", 1).unwrap();
     let settings = settings(broker.bootstrap(), "t");
     let producer = producer(&settings);
     let mut source = source(&settings, &[(0, 0)]).unwrap();
-    assert!(!source.caught_up(0));
-    until_caught_up(&mut source, 0);
+    assert_eq!(source.read_to(0), None, "the broker has not confirmed it yet");
+    until_read_to(&mut source, 0, 0);
     write(&producer, 0, 0, 10);
     read(&mut source, 10);
-    until_caught_up(&mut source, 0);
-    assert!(source.reached(0, 10));
-    assert_eq!((source.position(0), source.lag()), (Some(10), 0));
-    poll_until(&mut source, |source, _| (source.high(0) == Some(10)).then_some(()));
+    assert!(source.reached(0, 10) && !source.reached(0, 11));
+    assert_eq!((source.position(0), source.read_to(0)), (Some(10), Some(10)));
+    poll_until(&mut source, |source, _| source.is_stable(0).then_some(()));
 }
 
 #[test]

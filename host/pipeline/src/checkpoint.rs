@@ -4,6 +4,7 @@ use crate::key::{hash, owner};
 use crate::lane::LaneCounts;
 use crate::shadow::Comparison;
 use crate::state::delta::{GroupEntry, StateDelta};
+use crate::time::ending::Newest;
 use crate::time::trust::Trusted;
 use arrow_array::{BinaryArray, UInt32Array};
 use arrow_schema::ArrowError;
@@ -30,6 +31,8 @@ pub struct PartitionCut {
     pub next_offset: i64,
     /// How far it is trusted to have come in event time.
     pub trusted: Trusted,
+    /// The newest broker timestamp of its records.
+    pub newest: Newest,
 }
 
 /// One worker's part of a cut.

@@ -15,6 +15,7 @@ use crate::plan::{AggregatePlan, Plan};
 use crate::plugin::{Fault, Parsed, Parser};
 use crate::record::RawBatch;
 use crate::spec::Window;
+use crate::time::ending::Newest;
 use crate::time::lateness::{too_late_for_session, window_is_over};
 use crate::time::trust::Trusted;
 use crate::version::{ALL_KEYS, Role};
@@ -45,13 +46,14 @@ pub struct Lane {
     partition: i32,
     trusted: Trusted,
     next_offset: i64,
+    newest: Newest,
     breaker: Breaker,
 }
 
 impl Lane {
     /// A lane that continues where a checkpoint or the start option says.
     pub fn new(plan: Arc<Plan>, partition: i32, next_offset: i64, trusted: Trusted) -> Self {
-        Self { plan, partition, trusted, next_offset, breaker: Breaker::default() }
+        Self { plan, partition, trusted, next_offset, newest: Newest::Nothing, breaker: Breaker::default() }
     }
 
     /// The partition's watermark.
@@ -67,6 +69,16 @@ impl Lane {
     /// The first offset not read yet.
     pub fn next_offset(&self) -> i64 {
         self.next_offset
+    }
+
+    /// The newest broker timestamp of the records read.
+    pub fn newest(&self) -> Newest {
+        self.newest
+    }
+
+    /// Takes up the newest broker timestamp that a checkpoint knows.
+    pub fn recall(&mut self, newest: Newest) {
+        self.newest = self.newest.max(newest);
     }
 
     /// Goes on by another plan.
@@ -120,6 +132,7 @@ impl Lane {
         self.breaker.see(raw.len());
         self.parse(parser, raw, treatment, counts, out)?;
         self.next_offset = next;
+        self.newest = self.newest.max(raw.newest(&self.plan.time.plausible_us));
         Ok(())
     }
 

@@ -95,11 +95,21 @@ pub enum Mutation {
     AllIdleTakesLeast,
     /// What a partition's last rows claimed is forgotten by a restart.
     DoubtForgotten,
+    /// A partition with unread records, behind an open transaction, counts as silent.
+    UnreadIsSilence,
+    /// The time during which no broker answers counts as silence.
+    OutageIsSilence,
+    /// A run that ends by itself does not ask the brokers' timestamps.
+    EndingByRowsAlone,
+    /// A partition without records holds the watermark at the end of a run.
+    EmptyHolds,
+    /// The newest broker timestamp of a partition is forgotten by a restart.
+    NewestForgotten,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 45] = [
+    pub const ALL: [Self; 50] = [
         Self::NextOffsetTooHigh,
         Self::LateByTheFastest,
         Self::CloseWhileCutting,
@@ -145,6 +155,11 @@ impl Mutation {
         Self::StartSkipped,
         Self::AllIdleTakesLeast,
         Self::DoubtForgotten,
+        Self::UnreadIsSilence,
+        Self::OutageIsSilence,
+        Self::EndingByRowsAlone,
+        Self::EmptyHolds,
+        Self::NewestForgotten,
     ];
 }
 

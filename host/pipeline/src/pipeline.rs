@@ -50,14 +50,7 @@ impl Pipeline {
     /// # Errors
     /// See [`Worker::read`].
     pub fn read(&mut self, worker: usize, raw: &RawBatch, written: &mut Written) -> Result<(), Error> {
-        if let Some(mark) = self.watermarks.partition(raw.partition)
-            && mark.idle
-        {
-            let floor = self.watermarks.wake(raw.partition);
-            if let Some(lane) = self.workers[worker].lane_mut(raw.partition) {
-                lane.raise(floor);
-            }
-        }
+        self.wake(worker, raw.partition);
         let mut effects = Vec::new();
         self.workers[worker].read(raw, &mut effects)?;
         self.carry_out(worker, effects, written);
@@ -66,6 +59,16 @@ impl Pipeline {
             self.watermarks.advance(raw.partition, lane.watermark());
         }
         Ok(())
+    }
+
+    /// Takes a partition back into the minimum of watermarks, if it was left out.
+    pub fn wake(&mut self, worker: usize, partition: i32) {
+        if self.watermarks.partition(partition).is_some_and(|mark| mark.idle) {
+            let floor = self.watermarks.wake(partition);
+            if let Some(lane) = self.workers[worker].lane_mut(partition) {
+                lane.raise(floor);
+            }
+        }
     }
 
     /// A partition that is new to the topic, for one of the workers.

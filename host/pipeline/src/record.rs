@@ -1,7 +1,9 @@
 //! Records: Kafka's bytes as they came, and where each came from.
 
+use crate::time::ending::Newest;
 use arrow_array::{Array, BinaryArray};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use xxhash_rust::xxh3::Xxh3;
 
 /// The broker's timestamp of a record that has none: Kafka's own -1. Those that are there are whole milliseconds.
@@ -38,6 +40,13 @@ impl RawBatch {
     /// The offset after the last record: what a checkpoint stores. `None` for an empty batch.
     pub fn next_offset(&self) -> Option<i64> {
         self.offsets.last().map(|last| last + 1)
+    }
+
+    /// The newest broker timestamp, of those that are plausible.
+    pub fn newest(&self, plausible_us: &Range<i64>) -> Newest {
+        let none = if self.is_empty() { Newest::Nothing } else { Newest::Untimed };
+        let plausible = self.broker_times_us.iter().filter(|time| plausible_us.contains(time));
+        plausible.max().map_or(none, |&time| Newest::At(time))
     }
 
     /// The last record as an anchor. `None` for an empty batch.

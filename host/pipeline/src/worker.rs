@@ -123,6 +123,11 @@ impl Worker {
         self.lanes.insert(partition, Lane::new(self.plan.clone(), partition, next_offset, trusted));
     }
 
+    /// Gives up a partition that the topic does not have any more.
+    pub fn unassign(&mut self, partition: i32) {
+        self.lanes.remove(&partition);
+    }
+
     /// One of its partitions.
     pub fn lane_mut(&mut self, partition: i32) -> Option<&mut Lane> {
         self.lanes.get_mut(&partition)
@@ -339,6 +344,7 @@ impl Worker {
             partition,
             next_offset: lane.next_offset() + i64::from(mutation::on(Mutation::NextOffsetTooHigh)),
             trusted: lane.trusted(),
+            newest: lane.newest(),
         });
         let partitions = partitions.collect();
         let mut deltas = std::mem::take(&mut self.farewells);

@@ -86,6 +86,8 @@ pub struct Status {
     pub state_budget_bytes: Option<u64>,
     /// Each assigned partition, ascending.
     pub partitions: Vec<Partition>,
+    /// What has held the watermark for longer than a partition without records would, in words.
+    pub holding: Vec<String>,
     /// The pipeline's watermark, µs since the Unix epoch.
     pub watermark_us: Option<i64>,
     /// Checkpoints made by this process.
@@ -140,7 +142,7 @@ pub struct Partition {
     pub next_offset: i64,
     /// The offset after its last record, as far as the broker told.
     pub high: Option<i64>,
-    /// Records not read yet, as far as is known.
+    /// Offsets not read yet, those behind open transactions included, as far as is known.
     pub lag: Option<u64>,
     /// Its watermark, µs since the Unix epoch.
     pub watermark_us: Option<i64>,
@@ -158,6 +160,8 @@ pub struct Partition {
     pub suspect_rows: u64,
     /// Records set aside, by reason.
     pub dead_letters: BTreeMap<String, u64>,
+    /// Since when records of it wait for an open transaction to end, as far as is known, µs since the Unix epoch.
+    pub behind_transaction_since_us: Option<i64>,
 }
 
 /// The newest checkpoint.
@@ -303,6 +307,9 @@ impl Status {
         if let Some(alarm) = self.alarms.iter().find(|alarm| alarm.unready) {
             return Err(format!("alarm {alarm}: {}", alarm.message));
         }
+        if !self.holding.is_empty() {
+            return Err(self.holding.join("; "));
+        }
         let last = self.checkpoint.as_ref().map_or(self.since_us, |checkpoint| checkpoint.created_at_us);
         // A restart finds a checkpoint as old as the outage: count from the later of the two.
         let age_us = self.now_us.saturating_sub(last.max(self.since_us));
@@ -442,6 +449,13 @@ pub(crate) mod tests {
         assert_eq!(status(false).readiness(), Ok(()));
         let why = "alarm dead_letters: 10 of 1000 records in the last 1m are dead letters";
         assert_eq!((status(true).health(), status(true).readiness()), (Ok(()), Err(why.into())));
+    }
+
+    #[test]
+    fn a_job_whose_watermark_is_held_is_healthy_but_not_ready() {
+        let why = "partition 1 waits behind an open transaction since 2026-03-10T12:05:10Z".to_owned();
+        let status = Status { holding: vec![why.clone()], ..running() };
+        assert_eq!((status.health(), status.readiness()), (Ok(()), Err(why)));
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub enum Exit {
     Unhealthy,
     /// What it asked for was refused, and that was shown.
     Refused,
+    /// It ended before everything that it was to read could be read, and that was shown.
+    Unread,
 }
 
 /// A failure whose class is known.

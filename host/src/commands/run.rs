@@ -10,6 +10,7 @@ use crate::assembly::{self, Assembly};
 use crate::cli::RunArgs;
 use crate::clock;
 use crate::config::{self, Config, GenerateConfig, OnDataLoss};
+use crate::coordinator::End;
 use crate::disk::RealDisk;
 use crate::faults::Faults;
 use crate::generate::{Destination, Options as GenerateOptions, Pacing};
@@ -111,11 +112,18 @@ pub fn run(args: &RunArgs, instantiate: &Arc<dyn Instantiate>) -> anyhow::Result
     drop(watching);
     drop(web);
     let end = ended.map_err(|failure| classed(failure.class, failure.error))?;
-    tracing::info!("{}", observer.summary(end));
+    tracing::info!("{}", observer.summary(&end));
     for wrong in observer.verdict() {
         tracing::warn!("{wrong}");
     }
-    Ok(Exit::Done)
+    let End::Unread(unread) = end else { return Ok(Exit::Done) };
+    let unread: Vec<String> = unread.iter().map(ToString::to_string).collect();
+    tracing::error!(
+        "records behind open transactions were not read: {}; the next run goes on there, source.wait_for_transactions says \
+         how long a run waits for them",
+        unread.join(", ")
+    );
+    Ok(Exit::Unread)
 }
 
 /// The embedded broker forgets everything with the process, so its checkpoints are a run's own, unless one is named.
@@ -187,6 +195,7 @@ fn options(args: &RunArgs, config: &Config, bootstrap: &str, workers: usize) -> 
             config::Start::Offsets(offsets) => Start::Offsets(offsets.clone()),
         },
         fail_on_data_loss: config.source.on_data_loss == OnDataLoss::Fail,
+        wait_for_transactions: config.source.wait_for_transactions,
         max_records: config.source.max_offsets_per_trigger,
         state_bytes: config.limits.state_bytes,
         time: config.time.clone(),

@@ -39,6 +39,10 @@ pub(super) const TRUST: [(&str, TrustRule); 2] = [("claims", TrustRule::Claims),
 pub(super) const UNREADABLE: [(&str, Unreadable); 2] =
     [("broker", Unreadable::Broker), ("dead-letter", Unreadable::DeadLetter)];
 
+/// Kafka ends the transactions of producers that died after a minute by their default (`transaction.timeout.ms`), and
+/// looks for such every ten seconds: what is still open after two has been given more time by somebody.
+const WAIT_FOR_TRANSACTIONS: Duration = Duration::from_mins(2);
+
 /// A whole pipeline file.
 pub(super) fn pipeline(root: &mut Section<'_>, loader: &Loader<'_>) -> Config {
     let mut section = root.section("pipeline");
@@ -139,6 +143,7 @@ fn source(root: &mut Section<'_>, pipeline: &str) -> Source {
             OnDataLoss::Skip,
             one_of(&[("skip", OnDataLoss::Skip), ("fail", OnDataLoss::Fail)]),
         ),
+        wait_for_transactions: section.or("wait_for_transactions", Some(WAIT_FOR_TRANSACTIONS), value::positive_or_off),
         max_offsets_per_trigger: section.optional("max_offsets_per_trigger", value::count).filter(|most| *most > 0),
         group_id: section.or("group_id", format!("wasmill-{pipeline}"), value::text),
         kafka: section.settings("kafka"),

@@ -138,6 +138,10 @@ fn source(source: &Source) -> Table {
         ("topic", source.topic.clone().into()),
         ("start", source.start.to_string().into()),
         ("on_data_loss", on_data_loss.into()),
+        (
+            "wait_for_transactions",
+            source.wait_for_transactions.map_or("off".into(), |wait| format_duration(wait).into()),
+        ),
         ("group_id", source.group_id.clone().into()),
     ]);
     shown.extend(source.max_offsets_per_trigger.map(|most| ("max_offsets_per_trigger".into(), (most as i64).into())));

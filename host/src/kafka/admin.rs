@@ -1,6 +1,7 @@
 //! Questions about a topic, and its making.
 
 use super::context::Context;
+use super::look::{Looker, Sight};
 use super::settings::client_message;
 use super::words;
 use super::{Error, Result, Settings, Start};
@@ -182,11 +183,11 @@ impl Admin {
         Ok(offsets)
     }
 
-    /// The next offset of each of these partitions for a first start. Explicit offsets are taken as they are: one that
-    /// is not there shows as data loss.
+    /// The next offset of each of these partitions for a first start. An explicit one before the first record there is
+    /// stays as it is, and shows as data loss; partitions without one begin at their first record, and that is said.
     ///
     /// # Errors
-    /// `Unavailable` without an answer; `Refused` where an offset is given for a partition that is not among these.
+    /// `Unavailable` without an answer; `Start` with every offset that the topic cannot have.
     pub fn start_offsets(&self, start: &Start, partitions: &[i32]) -> Result<BTreeMap<i32, i64>> {
         let given = match start {
             Start::Earliest => &BTreeMap::new(),
@@ -198,17 +199,46 @@ impl Admin {
             }
             Start::Offsets(given) => given,
         };
-        if let Some(partition) = given.keys().find(|partition| !partitions.contains(partition)) {
-            let message =
-                format!("a start offset is given for a partition that the topic lacks: partition={partition}");
-            return Err(Error::Refused(message));
+        let mut mistakes = Vec::new();
+        for (partition, offset) in given.iter().filter(|(partition, _)| !partitions.contains(partition)) {
+            let there: Vec<String> = partitions.iter().map(ToString::to_string).collect();
+            let there = there.join(", ");
+            mistakes.push(format!("no such partition: partition={partition} offset={offset} partitions_there={there}"));
         }
-        let next = |partition: i32| match given.get(&partition) {
-            Some(&offset) if offset >= 0 => Ok(offset),
-            Some(-1) => Ok(self.offsets(partition)?.1),
-            _ => Ok(self.offsets(partition)?.0),
+        // Records behind an open transaction are there, too.
+        let found = match given.is_empty() {
+            true => BTreeMap::new(),
+            false => Looker::new(&self.settings)?.look(&partitions.iter().copied().collect())?,
         };
-        partitions.iter().map(|&partition| Ok((partition, next(partition)?))).collect()
+        let mut offsets = BTreeMap::new();
+        for &partition in partitions {
+            let (first, mut end) = self.offsets(partition)?;
+            if let Some(Sight::End(high)) = found.get(&partition) {
+                end = end.max(*high);
+            }
+            let next = match given.get(&partition) {
+                Some(&offset) if offset > end => {
+                    mistakes.push(format!(
+                        "beyond the end: partition={partition} offset={offset} first_offset={first} end_offset={end}"
+                    ));
+                    continue;
+                }
+                Some(&offset) if offset >= 0 => offset,
+                Some(-1) => end,
+                Some(_) => first,
+                None if given.is_empty() => first,
+                None => {
+                    tracing::info!(
+                        partition,
+                        first_offset = first,
+                        "no start offset is given: from the first record on"
+                    );
+                    first
+                }
+            };
+            offsets.insert(partition, next);
+        }
+        if mistakes.is_empty() { Ok(offsets) } else { Err(Error::Start(mistakes)) }
     }
 
     fn look(&self, timeout: Duration) -> Result<Leaders> {

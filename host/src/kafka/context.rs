@@ -19,6 +19,15 @@ const TELL_AGAIN: Duration = Duration::from_secs(5);
 /// After so many reports of librdkafka's statistics (one a second) without a connection it counts as an outage.
 const SILENT_REPORTS: u32 = 2;
 
+/// An end that the reader of a partition met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct End {
+    /// The offset after all that there was to be read, marks of transactions included.
+    pub(super) met: i64,
+    /// The last stable offset: records from here on wait for an open transaction.
+    pub(super) stable: i64,
+}
+
 /// The context of a client that reads one topic, or only asks questions.
 #[derive(Debug)]
 pub(super) struct Context {
@@ -40,7 +49,10 @@ struct Known {
     down: bool,
     silent_reports: u32,
     told: Option<Instant>,
-    ends: BTreeMap<i32, i64>,
+    /// Where each partition's reader met an end, and what it could not go beyond, as of the last statistics.
+    ends: BTreeMap<i32, End>,
+    /// How many statistics came.
+    reports: u64,
     /// How many reports in a row said of a partition that it has no leader.
     leaderless: BTreeMap<i32, u32>,
 }
@@ -80,9 +92,10 @@ impl Context {
         self.lock().complaint.clone()
     }
 
-    /// The partition's end offset as of the last fetch that librdkafka reported.
-    pub(super) fn end(&self, partition: i32) -> Option<i64> {
-        self.lock().ends.get(&partition).copied()
+    /// The ends that readers had met by the last statistics, where those are newer than the number in `known`.
+    pub(super) fn ends(&self, known: &mut u64) -> BTreeMap<i32, End> {
+        let told = self.lock();
+        if std::mem::replace(known, told.reports) == told.reports { BTreeMap::new() } else { told.ends.clone() }
     }
 
     /// Whether the partition has had no leader for a while: nothing can be read of it, and librdkafka says nothing.
@@ -137,7 +150,7 @@ struct TopicStatistics {
 
 #[derive(Deserialize)]
 struct PartitionStatistics {
-    hi_offset: i64,
+    eof_offset: i64,
     ls_offset: i64,
     leader: i32,
 }
@@ -165,12 +178,13 @@ impl ClientContext for Context {
             known.silent_reports += 1;
             known.down |= known.silent_reports >= SILENT_REPORTS;
         }
+        known.reports += 1;
+        known.ends.clear();
         let Some(topic) = statistics.topics.get(&self.topic) else { return };
         for (partition, offsets) in &topic.partitions {
-            // What a reader of committed records can reach; -1001 before the first fetch.
-            let end = if offsets.ls_offset >= 0 { offsets.ls_offset } else { offsets.hi_offset };
-            if *partition >= 0 && end >= 0 {
-                known.ends.insert(*partition, end);
+            // -1001 before it has met an end.
+            if *partition >= 0 && offsets.eof_offset >= 0 {
+                known.ends.insert(*partition, End { met: offsets.eof_offset, stable: offsets.ls_offset });
             }
             let reports = known.leaderless.entry(*partition).or_default();
             *reports = if offsets.leader < 0 { reports.saturating_add(1) } else { 0 };
@@ -237,9 +251,9 @@ mod tests {
     fn statistics(state: &str) -> String {
         format!(
             r#"{{"brokers":{{"b":{{"state":"{state}"}}}},
-               "topics":{{"t":{{"partitions":{{"0":{{"hi_offset":9,"ls_offset":7,"leader":1}},
-                   "1":{{"hi_offset":9,"ls_offset":7,"leader":-1}},
-                   "-1":{{"hi_offset":-1001,"ls_offset":-1001,"leader":-1}}}}}}}}}}"#
+               "topics":{{"t":{{"partitions":{{"0":{{"eof_offset":7,"ls_offset":7,"leader":1}},
+                   "1":{{"eof_offset":-1001,"ls_offset":7,"leader":-1}},
+                   "-1":{{"eof_offset":-1001,"ls_offset":-1001,"leader":-1}}}}}}}}}}"#
         )
     }
 
@@ -283,9 +297,11 @@ mod tests {
     }
 
     #[test]
-    fn the_end_is_what_a_reader_of_committed_records_can_reach() {
-        let context = of("t");
+    fn ends_that_were_met_are_told_once() {
+        let (context, mut known) = (of("t"), 0);
+        assert_eq!(context.ends(&mut known), BTreeMap::new());
         context.stats_raw(statistics("UP").as_bytes());
-        assert_eq!((context.end(0), context.end(-1)), (Some(7), None));
+        assert_eq!(context.ends(&mut known), BTreeMap::from([(0, End { met: 7, stable: 7 })]));
+        assert_eq!(context.ends(&mut known), BTreeMap::new());
     }
 }

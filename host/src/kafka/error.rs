@@ -10,6 +10,9 @@ pub enum Error {
     /// The settings cannot work; one sentence per mistake.
     #[error("kafka settings are not valid: {}", .0.join("; "))]
     Config(Vec<String>),
+    /// Start offsets that the topic cannot have; one sentence per mistake.
+    #[error("source.start does not fit the topic: {}", .0.join("; "))]
+    Start(Vec<String>),
     /// The broker does not answer, or not with what is needed; it may later.
     #[error("kafka is not available: {doing}: {why}")]
     Unavailable {
@@ -33,7 +36,7 @@ impl Error {
     /// What the driver does about it. A cancelled wait counts as unavailable: whoever cancelled it knows better.
     pub fn class(&self) -> Class {
         match self {
-            Self::Config(_) => Class::Config,
+            Self::Config(_) | Self::Start(_) => Class::Config,
             Self::Unavailable { .. } | Self::Refused(_) | Self::Cancelled => Class::Unavailable,
             Self::Fatal(_) => Class::Bug,
         }

@@ -1,7 +1,7 @@
 //! One partition of a source: what is fetched of it, and where it stands.
 
 use super::batch::{BatchBuilder, BrokerTime, Limits};
-use super::context::Context;
+use super::context::{Context, End};
 use super::{Error, Result};
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -16,6 +16,11 @@ pub(super) struct Feed {
     /// The next offset.
     pub(super) next: i64,
     pub(super) at_end: bool,
+    /// The end that was met, as soon as all before it was taken out of the queue: marks of transactions and aborted
+    /// records lie between the next offset and it.
+    end: Option<End>,
+    /// The end that librdkafka told of last, while there may be records before it in the queue.
+    told: Option<End>,
     /// The last record read, if it is known.
     pub(super) anchor: Option<Anchor>,
     /// Whether the broker has given something at this place: with an anchor, that record once more.
@@ -48,6 +53,8 @@ impl Feed {
             queue,
             next,
             at_end: false,
+            end: None,
+            told: None,
             anchor,
             confirmed: false,
             paused: false,
@@ -62,7 +69,13 @@ impl Feed {
         let mut batch = None;
         loop {
             match self.queue.poll(Duration::ZERO) {
-                None => break,
+                None => {
+                    // Nothing is left of what came before librdkafka told of the end.
+                    if let Some(told) = self.told.take() {
+                        self.end = Some(told);
+                    }
+                    break;
+                }
                 Some(Ok(message)) if !self.confirmed && self.anchor.is_some_and(|anchor| differs(anchor, &message)) => {
                     self.state = State::Anew(None);
                     break;
@@ -95,6 +108,30 @@ impl Feed {
             self.expected_bytes = batch.bytes() + batch.bytes() / 8;
             batch.finish(self.partition)
         }))
+    }
+
+    /// Takes note of the end that librdkafka has met.
+    pub(super) fn hear(&mut self, end: End) {
+        self.told = Some(end);
+    }
+
+    /// Another place is fetched from.
+    pub(super) fn move_on(&mut self) {
+        (self.at_end, self.confirmed, self.end, self.told) = (false, false, None, None);
+        self.trouble = None;
+        self.state = State::Reading;
+    }
+
+    /// The offset before which all was read: behind the marks of transactions and aborted records at the end. `None` until
+    /// the broker has confirmed that it has what was read.
+    pub(super) fn read_to(&self) -> Option<i64> {
+        let end = self.end.filter(|_| self.at_end).map_or(self.next, |end| end.met);
+        self.confirmed.then_some(end.max(self.next))
+    }
+
+    /// Whether all that is committed was read, as far as the last fetch knows.
+    pub(super) fn is_stable(&self) -> bool {
+        self.end.is_some_and(|end| self.at_end && self.read_to() == Some(end.stable))
     }
 
     /// The offset to fetch from: the anchor's, to see that it is still there, and else the next.

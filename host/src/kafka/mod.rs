@@ -6,6 +6,7 @@
 //!
 //! * [`Settings`] say how to reach a topic; [`Admin`] waits for it, lists partitions and turns a [`Start`] into offsets.
 //! * [`Source`] reads records of the partitions of one worker, a batch of one partition at a time.
+//! * [`Lookout`] knows where partitions end, whatever the reader is given.
 //! * [`Producer`] writes records: the generator's side.
 //! * [`EmbeddedBroker`] is a broker inside this process, for demos and tests.
 
@@ -16,6 +17,7 @@ mod context;
 mod embedded;
 mod error;
 mod feed;
+mod look;
 mod producer;
 mod settings;
 mod source;
@@ -26,6 +28,7 @@ pub use admin::Admin;
 pub use bell::Waker;
 pub use embedded::{EMBEDDED_PARTITION_BYTES, EmbeddedBroker};
 pub use error::Error;
+pub use look::{Look, Looker, Lookout, Sight};
 pub use producer::{Ack, Delivered, Producer, ProducerSettings};
 pub use settings::{Settings, is_secret, masked};
 pub use source::{Poll, Source};

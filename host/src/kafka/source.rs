@@ -82,6 +82,8 @@ pub struct Source {
     served: Option<Instant>,
     /// How many times the topic was made anew, as far as all feeds know.
     made_anew: u64,
+    /// How many statistics of the client all feeds know.
+    reports: u64,
 }
 
 impl Source {
@@ -116,6 +118,7 @@ impl Source {
             commits: !settings.group_id.is_empty(),
             served: None,
             made_anew: 0,
+            reports: 0,
         };
         source.assign(assignment, anchors)?;
         Ok(source)
@@ -162,9 +165,7 @@ impl Source {
     /// Fetches a partition from the next offset on, or from its anchor to see that this is still there.
     fn fetch_again(&mut self, index: usize) -> Result<()> {
         let feed = &mut self.feeds[index];
-        (feed.at_end, feed.confirmed) = (false, false);
-        feed.trouble = None;
-        feed.state = State::Reading;
+        feed.move_on();
         let (partition, place, paused) = (feed.partition, feed.place(), feed.paused);
         // A seek is refused for a partition that fell out of range; taking it off and on again always works, and what
         // was fetched before is outdated and never comes.
@@ -236,32 +237,21 @@ impl Source {
         self.feed(partition).map(|feed| feed.next)
     }
 
-    /// The offset after the last record a reader of committed records can reach, as known without asking the broker:
-    /// up to a second old, older for a partition that is paused or far behind. `None` before the first fetch.
-    pub fn high(&self, partition: i32) -> Option<i64> {
-        let feed = self.feed(partition)?;
-        self.consumer.context().end(partition).map(|end| end.max(feed.next))
+    /// The offset of an assigned partition before which everything was read: behind the next one where the last offsets
+    /// are no records but the marks of transactions, or aborted. `None` until the broker has confirmed what was read.
+    pub fn read_to(&self, partition: i32) -> Option<i64> {
+        self.feed(partition)?.read_to()
     }
 
-    /// Whether everything there was at the last look at the partition's end has been read.
-    pub fn caught_up(&self, partition: i32) -> bool {
-        self.feed(partition).is_some_and(|feed| feed.at_end)
+    /// Whether everything that is committed has been read, as of the last look of the reader itself: what there is beyond
+    /// that waits for an open transaction.
+    pub fn is_stable(&self, partition: i32) -> bool {
+        self.feed(partition).is_some_and(Feed::is_stable)
     }
 
-    /// Whether everything before `end`, an end offset seen earlier, has been read. Unlike a comparison with
-    /// `position` this holds where the last offsets are no records but the marks of transactions.
+    /// Whether everything before `end` has been read.
     pub fn reached(&self, partition: i32, end: i64) -> bool {
-        // Not before the broker has confirmed that it has what was read.
-        self.feed(partition).is_some_and(|feed| feed.confirmed && (feed.next >= end || feed.at_end))
-    }
-
-    /// How many offsets are still to be read, over all assigned partitions, as far as known.
-    pub fn lag(&self) -> u64 {
-        let behind = |feed: &Feed| match self.high(feed.partition) {
-            Some(end) if !feed.at_end => (end - feed.next).max(0) as u64,
-            _ => 0,
-        };
-        self.feeds.iter().map(behind).sum()
+        self.read_to(partition).is_some_and(|read_to| read_to >= end)
     }
 
     /// Ends a wait in `poll` from another thread.
@@ -269,11 +259,15 @@ impl Source {
         Waker(Arc::clone(&self.bell))
     }
 
-    /// Tells the group's offsets to the broker, for lag tools; does not wait for an answer. Nothing happens without a
-    /// group, and a failure is only logged.
+    /// Tells the group's offsets to the broker, for lag tools; does not wait for an answer. Where nothing was read since,
+    /// an offset steps over what is no record. Nothing happens without a group, and a failure is only logged.
     pub fn commit_offsets(&self, next_offsets: &[(i32, i64)]) {
+        let behind_marks = |&(partition, next): &(i32, i64)| {
+            let feed = self.feed(partition).filter(|feed| feed.next == next);
+            (partition, feed.and_then(Feed::read_to).unwrap_or(next))
+        };
         if self.commits && !next_offsets.is_empty() {
-            let list = self.list_at(next_offsets);
+            let list = self.list_at(&next_offsets.iter().map(behind_marks).collect::<Vec<_>>());
             if let Err(error) = self.consumer.commit(&list, CommitMode::Async) {
                 tracing::debug!(%error, "group offsets not committed");
             }
@@ -328,7 +322,11 @@ impl Source {
         }
         let made_anew = self.consumer.context().made_anew();
         let anew = std::mem::replace(&mut self.made_anew, made_anew) != made_anew;
+        let ends = self.consumer.context().ends(&mut self.reports);
         for feed in &mut self.feeds {
+            if let Some(&end) = ends.get(&feed.partition) {
+                feed.hear(end);
+            }
             if anew && feed.next > 0 {
                 feed.state = State::Anew(None);
             } else if stray.contains(&feed.partition) {

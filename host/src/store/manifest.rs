@@ -12,6 +12,7 @@ use wasmill_pipeline::checkpoint::Boundary;
 use wasmill_pipeline::record::Anchor;
 use wasmill_pipeline::shadow::Comparison;
 use wasmill_pipeline::time::NOTHING_SEEN;
+use wasmill_pipeline::time::ending::Newest;
 use wasmill_pipeline::time::trust::{Doubt, Trusted};
 
 /// The format that this release writes, and the newest it reads.
@@ -170,6 +171,9 @@ pub struct PartitionState {
     /// The last record read, by which the partition is known again; missing in checkpoints made before there was one.
     #[serde(default)]
     pub anchor: Option<Anchor>,
+    /// The newest broker timestamp of its records; nothing in checkpoints made before there was one.
+    #[serde(default)]
+    pub newest: Newest,
 }
 
 impl PartitionState {
@@ -276,6 +280,7 @@ pub(super) mod tests {
                 doubt: Doubt { suspects: Run { rows: 2, least_us: -7 }, timeless: Run::default() },
                 idle: true,
                 anchor: Some(Anchor { offset: 41, broker_time_us: 7, hash: u64::MAX }),
+                newest: Newest::At(7),
             }],
             plugins: BTreeMap::from([("parser".into(), "abc".into())]),
             counters: BTreeMap::from([("records".into(), u64::MAX)]),

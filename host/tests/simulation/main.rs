@@ -54,6 +54,13 @@ fn can_show(bug: Option<Mutation>, rules: &Rules) -> bool {
             | Mutation::HeldKeptOnGoingBack
             | Mutation::StateKeptOnGoingBack,
         ) => rules.changing > 0,
+        Some(
+            Mutation::UnreadIsSilence
+            | Mutation::OutageIsSilence
+            | Mutation::EndingByRowsAlone
+            | Mutation::EmptyHolds
+            | Mutation::NewestForgotten,
+        ) => rules.timed,
         _ => true,
     }
 }
@@ -103,7 +110,7 @@ fn play(world: &World, seed: u64, bug: Option<Mutation>) -> Result<(), String> {
     }
     world.platter.mend();
     let mut random = Random::new(!seed);
-    world.now().there = world.topic.iter().map(Vec::len).collect();
+    world.now().complete(&world.topic);
     let last = Process::lucky(world, &mut random);
     let disk = last.disk();
     last.finish()?;

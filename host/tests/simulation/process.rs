@@ -2,9 +2,12 @@
 //! and the real checkpoint protocol, until it stops, is fenced off or dies.
 
 mod changes;
+mod cuts;
+mod silence;
 mod surroundings;
 
 use self::changes::Parts;
+use self::silence::Quiet;
 use crate::disk::{Death, SimDisk};
 use crate::platter::Trouble;
 use crate::random::Random;
@@ -17,13 +20,13 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use wasmill::checkpointer::{Checkpointer, WholeCut};
+use wasmill::checkpointer::Checkpointer;
 use wasmill::chronicle::of_swap;
 use wasmill::coordinator::worker_of;
 use wasmill::disk::Disk;
 use wasmill::failure::Failure;
 use wasmill::recovery::{Beginning, go_back, must_go_back, recover_files, take_over};
-use wasmill::sink::{FileNaming, SinkCut, Writers, dead_letter_batch};
+use wasmill::sink::{FileNaming, Writers, dead_letter_batch};
 use wasmill::store::history::{Action, Entry, Outcome};
 use wasmill::store::{LocalStore, Swapped};
 use wasmill_pipeline::change::Change;
@@ -216,8 +219,8 @@ impl<'w> Process<'w> {
         let setup = named.unwrap_or_else(|| Setup::first(&world.spec));
         let recovered = recover_files(disk.as_ref(), root, RUN, &store, manifest.as_ref())?;
         let mut beginning = Beginning::of(manifest, recovered.held);
-        for (partition, &there) in (0..).zip(&world.now().there) {
-            if there > 0 && !beginning.partitions.contains_key(&partition) {
+        for partition in world.partitions() {
+            if !beginning.partitions.contains_key(&partition) {
                 beginning.add(partition, 0);
             }
         }
@@ -245,6 +248,7 @@ impl<'w> Process<'w> {
             for (&partition, &(offset, trusted)) in &beginning.partitions {
                 if worker_of(partition, workers) == number {
                     machine.assign(partition, offset, trusted);
+                    machine.lane_mut(partition).expect("it is assigned").recall(beginning.newest(partition));
                 }
             }
             machine.restore(&states)?;
@@ -265,6 +269,8 @@ impl<'w> Process<'w> {
             done: BTreeSet::new(),
             standing: (0..workers).map(|_| None).collect(),
             calls,
+            quiet: Quiet::default(),
+            broken: None,
             process: self,
         };
         if attempt.checkpointer.checkpoint() == 0 {
@@ -295,6 +301,10 @@ struct Attempt<'p, 'w> {
     standing: Vec<Option<Change>>,
     /// Calls to plugins that go well.
     calls: Arc<AtomicUsize>,
+    /// Which partitions are silent.
+    quiet: Quiet,
+    /// A promise that was broken in passing.
+    broken: Option<String>,
 }
 
 /// However much poison chance puts into a topic, it is not given up.
@@ -326,14 +336,19 @@ impl Attempt<'_, '_> {
             71..81 => self.finish_cut(worker, false)?,
             81..84 => self.publish_if_whole()?,
             84..88 => self.let_time_pass(),
-            88..93 => self.grow(),
+            88..92 => self.grow(),
             93 => return self.duplicate().map(ControlFlow::Continue),
-            94 if timed => self.note_idle()?,
+            94 if timed => self.let_silence_pass(),
             95 if self.process.troubled => self.process.make_trouble(),
             96 if self.process.world.rules.taken => self.take_files(),
             97 if self.random().percent(30) => {
                 self.stop()?;
                 return Ok(ControlFlow::Break(()));
+            }
+            92 if timed && self.random().percent(40) => {
+                if self.end_caught_up()? {
+                    return Ok(ControlFlow::Break(()));
+                }
             }
             98 if timed && self.random().percent(30) => {
                 self.drain()?;
@@ -348,6 +363,9 @@ impl Attempt<'_, '_> {
             _ => {}
         }
         self.write(written)?;
+        if let Some(what) = self.broken.take() {
+            return Err(Broken::Promise(what));
+        }
         Ok(ControlFlow::Continue(()))
     }
 
@@ -375,7 +393,7 @@ impl Attempt<'_, '_> {
         let world = self.process.world;
         let worker = worker_of(partition, self.workers);
         let from = self.next[&partition];
-        let to = world.now().there[partition as usize].min(from + count);
+        let to = world.now().stable[partition as usize].min(from + count);
         if from >= to || self.pipeline.workers()[worker].is_cutting() || self.standing[worker].is_some() {
             return Ok(());
         }
@@ -384,6 +402,7 @@ impl Attempt<'_, '_> {
         let mut written = Vec::new();
         self.pipeline.read(worker, &raw, &mut written)?;
         self.next.insert(partition, to);
+        self.quiet.end(partition);
         self.write(written)
     }
 
@@ -404,95 +423,5 @@ impl Attempt<'_, '_> {
             }
         }
         Ok(())
-    }
-
-    /// A worker's part of the cut under way, if it is ready.
-    fn finish_cut(&mut self, worker: usize, last: bool) -> Result<(), Broken> {
-        let now = self.process.world.instant();
-        let Some(parts) = &mut self.parts else { return Ok(()) };
-        if let Some(cut) = self.pipeline.finish_cut(worker)? {
-            let files = self.writers[worker].cut(now, last)?;
-            parts.insert(worker, (cut, files));
-            self.pipeline.go_on(worker, None)?;
-            self.tell(&format!("worker {worker} has cut"));
-        }
-        Ok(())
-    }
-
-    /// Makes the cut a checkpoint, once all parts are there.
-    fn publish_if_whole(&mut self) -> Result<(), Broken> {
-        match self.parts.take_if(|parts| parts.len() == self.workers) {
-            Some(parts) => self.publish(parts).map(drop),
-            None => Ok(()),
-        }
-    }
-
-    /// Makes a cut a checkpoint, and gives its number.
-    fn publish(&mut self, parts: Parts) -> Result<u64, Broken> {
-        let mut whole = WholeCut {
-            cuts: Vec::new(),
-            files: SinkCut::default(),
-            idle: self.pipeline.watermarks().partitions().filter(|(_, mark)| mark.idle).map(|(p, _)| p).collect(),
-            anchors: BTreeMap::new(),
-            lost_records: 0,
-            made_at_us: self.process.world.now().elapsed.as_micros() as i64,
-        };
-        for (cut, files) in parts.into_values() {
-            whole.cuts.push(cut);
-            whole.files.extend(files);
-        }
-        self.done = self.named.done(&whole.cuts.iter().collect::<Vec<_>>());
-        let made = self.checkpointer.publish(whole)?;
-        self.process.go_back = false;
-        self.process.on_probation = self.checkpointer.probation().is_some();
-        self.tell(&format!("made checkpoint {} at {:?}", made.number, made.offsets));
-        let mistakes = made.totals.mistakes();
-        let read: i64 = made.offsets.iter().map(|&(_, offset)| offset).sum();
-        if !mistakes.is_empty() || made.totals.records != read as u64 {
-            let records = made.totals.records;
-            return Err(Broken::Promise(format!("the books do not close: {mistakes:?} records={records} read={read}")));
-        }
-        self.check_shadows(&made.shadows)?;
-        Ok(made.number)
-    }
-
-    /// A checkpoint from beginning to end; a cut that is under way is finished first.
-    fn checkpoint(&mut self, last: bool) -> Result<(), Broken> {
-        while self.parts.is_some() {
-            self.advance_cut(false)?;
-        }
-        self.pipeline.next_cut();
-        self.parts = Some(BTreeMap::new());
-        while self.parts.is_some() {
-            self.advance_cut(last)?;
-        }
-        Ok(())
-    }
-
-    fn advance_cut(&mut self, last: bool) -> Result<(), Broken> {
-        for worker in 0..self.workers {
-            let mut written = Vec::new();
-            self.pipeline.begin_cut(worker, &mut written);
-            self.pipeline.deliver(worker, &mut written)?;
-            self.write(written)?;
-            self.finish_cut(worker, last)?;
-        }
-        self.publish_if_whole()
-    }
-
-    /// Stops as somebody asked for: with a last checkpoint that finishes all files.
-    fn stop(&mut self) -> Result<(), Broken> {
-        self.tell("stops");
-        self.checkpoint(true)
-    }
-
-    /// Closes everything that is open.
-    fn drain(&mut self) -> Result<(), Broken> {
-        self.tell("drains");
-        self.checkpoint(false)?;
-        let mut written = Vec::new();
-        self.pipeline.drain(&mut written)?;
-        self.checkpointer.confirm_next();
-        self.write(written)
     }
 }

@@ -62,6 +62,10 @@ pub(crate) struct Rules {
     pub(crate) fresh: bool,
     /// Windows are days of a time zone, and its clock changes.
     pub(crate) calendar: bool,
+    /// Whether partitions are there before their first record.
+    pub(crate) empty: bool,
+    /// In how many of a hundred growths a transaction is left open.
+    pub(crate) transactions: usize,
 }
 
 /// How far the world has come.
@@ -69,6 +73,12 @@ pub(crate) struct Rules {
 pub(crate) struct Now {
     /// How many records of each partition there are by now; a partition with none is not there yet.
     pub(crate) there: Vec<usize>,
+    /// How many of them are committed: those behind wait for an open transaction to end.
+    pub(crate) stable: Vec<usize>,
+    /// The time by which partitions are idle, µs.
+    pub(crate) clock_us: i64,
+    /// How often brokers were away, or all processes frozen, so far.
+    pub(crate) outages: u64,
     /// Steps left.
     pub(crate) steps: usize,
     /// Virtual time since the beginning.
@@ -79,6 +89,14 @@ pub(crate) struct Now {
     pub(crate) tags: i64,
     /// Where versions that began without state did so, by their tags.
     pub(crate) fresh: BTreeMap<i64, Fresh>,
+}
+
+impl Now {
+    /// All records come in, and every transaction is committed.
+    pub(crate) fn complete(&mut self, topic: &Topic) {
+        self.there = topic.iter().map(Vec::len).collect();
+        self.stable.clone_from(&self.there);
+    }
 }
 
 /// Where a version began without state.
@@ -239,6 +257,8 @@ impl World {
             changing: 0,
             fresh: false,
             calendar: false,
+            empty: false,
+            transactions: 0,
         };
         let kind = Kind { links: random.percent(85) || processes > 1, locks: processes == 1 || random.percent(50) };
         rules.locks = kind.locks;
@@ -256,16 +276,21 @@ impl World {
         let outputs = outputs(&spec, roll, &mut random);
         rules.changing = [0, 4, 12][random.below(3)];
         rules.fresh = !timed && random.percent(30);
+        rules.empty = timed && random.percent(50);
+        rules.transactions = [0, 20, 50][random.below(3)];
         let log = Arc::new(Log { told, spec: spec.clone(), seen: Mutex::default() });
         let watch = {
             let log = log.clone();
             Box::new(move |seen: Seen<'_>| log.see(&seen))
         };
         let platter = Platter::new(kind, random.fork(), watch);
-        let there = topic.iter().enumerate().map(|(p, _)| usize::from(!timed || p == 0)).collect();
+        let there: Vec<usize> = topic.iter().enumerate().map(|(p, _)| usize::from(!timed || p == 0)).collect();
         log.tell(&format_args!("{rules:?} {kind:?} {roll:?}"));
         let now = Now {
+            stable: there.clone(),
             there,
+            clock_us: 0,
+            outages: 0,
             steps: rules.steps,
             elapsed: Duration::ZERO,
             taken: Vec::new(),
@@ -273,6 +298,12 @@ impl World {
             fresh: BTreeMap::new(),
         };
         Self { rules, topic, spec, outputs, platter, began: Instant::now(), log, now: Mutex::new(now) }
+    }
+
+    /// The partitions that there are by now.
+    pub(crate) fn partitions(&self) -> Vec<i32> {
+        let there = |(partition, records): (i32, &usize)| (self.rules.empty || *records > 0).then_some(partition);
+        (0..).zip(&self.now().there).filter_map(there).collect()
     }
 
     pub(crate) fn now(&self) -> MutexGuard<'_, Now> {

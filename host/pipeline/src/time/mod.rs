@@ -2,8 +2,10 @@
 //!
 //! All instants are µs since the Unix epoch in `i64`. `i64::MIN` as a watermark means "nothing seen yet".
 
+pub mod ending;
 pub mod lateness;
 pub mod row;
+pub mod silence;
 pub mod text;
 pub mod trust;
 pub mod watermark;

@@ -60,6 +60,12 @@ impl Watermarks {
         self.partitions.insert(partition, PartitionWatermark { watermark_us, idle });
     }
 
+    /// Gives a partition up: the topic does not have it any more.
+    pub fn unassign(&mut self, partition: i32) {
+        self.partitions.remove(&partition);
+        self.settle();
+    }
+
     /// A partition's watermark has come to `watermark_us`; its rows up to there were handed on.
     pub fn advance(&mut self, partition: i32, watermark_us: i64) {
         if let Some(p) = self.partitions.get_mut(&partition) {
@@ -146,6 +152,7 @@ mod tests {
             2 => w.set_idle(partition),
             3 => drop(w.wake(partition)),
             4 => w.pass_idle_time(time),
+            5 => w.unassign(partition),
             _ => w.raise(time),
         }
     }
@@ -153,7 +160,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_calls_take_the_watermark_back_or_ahead_of_an_active_partition(
-            calls in prop::collection::vec((0u8..6, 0i32..4, prop_oneof![-50i64..500, Just(i64::MIN), Just(i64::MAX)]), 0..60)
+            calls in prop::collection::vec((0u8..7, 0i32..4, prop_oneof![-50i64..500, Just(i64::MIN), Just(i64::MAX)]), 0..60)
         ) {
             let mut w = Watermarks::default();
             for one in calls {

@@ -12,8 +12,8 @@ impl Attempt<'_, '_> {
     /// Reads all there is, in whatever order.
     pub(super) fn read_all(&mut self) -> Result<(), Broken> {
         self.discover();
-        let world = self.process.world;
-        while self.next.iter().any(|(&p, &next)| next < world.topic[p as usize].len()) {
+        let ends = self.process.world.now().there.clone();
+        while self.next.iter().any(|(&p, &next)| next < ends[p as usize]) {
             self.read(30)?;
             if self.random().percent(30) {
                 let worker = self.any_worker();
@@ -27,20 +27,23 @@ impl Attempt<'_, '_> {
 
     pub(super) fn let_time_pass(&mut self) {
         let ms = self.random().below(40) as u64;
-        let world = self.process.world;
-        world.now().elapsed += Duration::from_millis(ms);
-        if world.rules.timed {
-            self.pipeline.watermarks().pass_idle_time(ms as i64);
+        self.process.world.now().elapsed += Duration::from_millis(ms);
+        if self.process.world.rules.timed {
+            self.let_silence_pass();
         }
     }
 
-    /// More records come in, or a partition does.
+    /// More records come in, or a partition does; transactions are begun and committed.
     pub(super) fn grow(&mut self) {
         let world = self.process.world;
         let partition = self.random().below(world.topic.len());
         let more = self.random().below(12);
+        let stays_open = self.random().percent(world.rules.transactions);
         let mut now = world.now();
         now.there[partition] = world.topic[partition].len().min(now.there[partition] + more);
+        if !stays_open {
+            now.stable[partition] = now.there[partition];
+        }
         drop(now);
         if world.rules.timed || self.random().percent(10) {
             self.discover();
@@ -49,28 +52,13 @@ impl Attempt<'_, '_> {
 
     /// Takes partitions in that came since the attempt began.
     pub(super) fn discover(&mut self) {
-        let there = self.process.world.now().there.clone();
-        for (partition, there) in (0..).zip(there) {
-            if there > 0 && !self.next.contains_key(&partition) {
+        for partition in self.process.world.partitions() {
+            if !self.next.contains_key(&partition) {
                 self.tell(&format!("discovers {partition}"));
                 self.pipeline.assign(worker_of(partition, self.workers), partition, 0);
                 self.next.insert(partition, 0);
             }
         }
-    }
-
-    /// Sets a partition idle that gave all it has. When it is the last, nothing holds the watermark behind the furthest.
-    pub(super) fn note_idle(&mut self) -> Result<(), Broken> {
-        let partitions: Vec<i32> = self.next.keys().copied().collect();
-        let Some(&partition) = self.random().pick(&partitions) else { return Ok(()) };
-        if self.next[&partition] == self.process.world.now().there[partition as usize] {
-            self.tell(&format!("{partition} is idle"));
-            self.pipeline.fall_silent(worker_of(partition, self.workers), partition);
-        }
-        let (reached, marks) = (self.pipeline.watermarks().current(), self.pipeline.watermarks().partitions());
-        let marks: Vec<_> = marks.map(|(_, mark)| mark).collect();
-        let behind = marks.iter().all(|mark| mark.idle) && marks.iter().any(|mark| mark.watermark_us > reached);
-        if behind { Err(Broken::Promise(format!("all silent, the watermark is {reached}: {marks:?}"))) } else { Ok(()) }
     }
 
     /// Records that were read come once more: they must be refused, and the attempt begins again.
