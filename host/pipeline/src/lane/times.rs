@@ -52,7 +52,7 @@ pub(super) fn row_times(plan: &Plan, rows: &OriginRows, raw: &RawBatch) -> (Vec<
 /// The column of the events' own times.
 fn own_times<'r>(plan: &Plan, rows: &'r OriginRows) -> Option<&'r PrimitiveArray<TimestampMicrosecondType>> {
     let column = plan.event_time.and_then(|index| rows.columns.get(index));
-    column.map(|column| column.as_primitive::<TimestampMicrosecondType>())
+    column.map(AsArray::as_primitive)
 }
 
 /// The most characters of a time that cannot be read in a message, which has 256 bytes.
