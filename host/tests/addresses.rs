@@ -105,7 +105,7 @@ fn a_listener_that_hangs_up_is_told() {
 
 #[test]
 fn a_port_that_never_answers_is_told_within_seconds() {
-    let address = serve(|stream| std::mem::forget(stream));
+    let address = serve(std::mem::forget);
     run_says(&address, &format!("nothing at {address} has answered yet as a broker does"));
 }
 
