@@ -187,7 +187,9 @@ impl Totals {
             "behind" => counts.behind = count,
             reason => {
                 let place = Reason::ALL.iter().position(|known| reason == format!("dead_letters.{}", known.as_str()));
-                place.into_iter().for_each(|place| counts.dead_letters[place] = count);
+                if let Some(place) = place {
+                    counts.dead_letters[place] = count;
+                }
             }
         }
     }
