@@ -132,7 +132,7 @@ pub struct RunArgs {
     pub lower_watermark: Option<i64>,
 
     /// How long such a run waits for transactions that are open when nothing else is left to read
-    /// [default: the file's source.wait_for_transactions]
+    /// [default: the file's]
     ///
     /// When that is over it makes a final checkpoint, says what it did not read, and exits with code 4. `off` = it waits
     /// as long as they are open.

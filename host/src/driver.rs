@@ -149,7 +149,9 @@ impl Driver {
             if !caught_up && self.has_caught_up() {
                 caught_up = true;
                 let partitions: Vec<i32> = self.watches.keys().copied().collect();
-                partitions.into_iter().for_each(|partition| self.settle(partition));
+                for partition in partitions {
+                    self.settle(partition);
+                }
                 self.tell()?;
                 let _ = self.wires.reports.send(Report::CaughtUp);
             }

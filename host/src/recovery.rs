@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use wasmill_pipeline::checkpoint::Boundary;
 use wasmill_pipeline::error::Class;
+use wasmill_pipeline::record::Anchor;
 use wasmill_pipeline::shadow::Comparison;
 use wasmill_pipeline::state::delta::StateDelta;
 use wasmill_pipeline::time::NOTHING_SEEN;
@@ -172,6 +173,12 @@ pub struct Beginning {
 }
 
 impl Beginning {
+    /// The last record taken in of each partition that had any.
+    pub fn anchors(&self) -> BTreeMap<i32, Anchor> {
+        let read = self.manifest.iter().flat_map(|manifest| &manifest.partitions);
+        read.filter_map(|partition| Some((partition.partition, partition.anchor?))).collect()
+    }
+
     /// At this checkpoint.
     pub fn of(manifest: Option<Manifest>, held: Vec<StagedFile>) -> Self {
         let mut closed_up_to_us = manifest.as_ref().and_then(|m| m.watermark_us).unwrap_or(NOTHING_SEEN);

@@ -40,6 +40,7 @@ use wasmill_pipeline::spec::TimeSpec;
 use wasmill_pipeline::time::NOTHING_SEEN;
 use wasmill_pipeline::time::silence::AnsweredTime;
 use wasmill_pipeline::time::text::{instant, span};
+use wasmill_pipeline::time::trust::Trusted;
 use wasmill_pipeline::worker::Worker;
 
 /// The first and the longest wait before the next attempt.
@@ -358,18 +359,8 @@ impl Attempt<'_> {
         });
         self.show(&beginning);
         let (reports_in, reports) = unbounded();
-        let read = beginning.manifest.iter().flat_map(|m| &m.partitions);
-        let anchors: BTreeMap<i32, Anchor> = read.filter_map(|p| Some((p.partition, p.anchor?))).collect();
-        let mut sources = Vec::new();
-        for number in 0..workers {
-            let mine: Vec<(i32, i64)> = beginning
-                .partitions
-                .iter()
-                .filter(|&(&p, _)| worker_of(p, workers) == number)
-                .map(|(&p, &(offset, _))| (p, offset))
-                .collect();
-            sources.push(Source::new(&self.options.kafka, &mine, &anchors)?);
-        }
+        let anchors = beginning.anchors();
+        let sources = self.sources(&beginning.partitions, &anchors, workers)?;
         let wakers: Vec<Waker> = sources.iter().map(Source::waker).collect();
         let (peers, inboxes): (Vec<_>, Vec<_>) = (0..workers).map(|_| bounded(INBOX)).unzip();
         let mut commands = Vec::new();
@@ -459,6 +450,21 @@ impl Attempt<'_> {
         let mut progress = lock(&self.view.progress);
         progress.shadows = beginning.found();
         progress.probation = beginning.manifest.as_ref().and_then(|manifest| manifest.probation.clone());
+    }
+
+    /// Each worker's reader of its partitions.
+    fn sources(
+        &self,
+        partitions: &BTreeMap<i32, (i64, Trusted)>,
+        anchors: &BTreeMap<i32, Anchor>,
+        workers: usize,
+    ) -> Result<Vec<Source>, Failure> {
+        let read_by = |number| {
+            let mine = partitions.iter().filter(|&(&partition, _)| worker_of(partition, workers) == number);
+            let mine: Vec<(i32, i64)> = mine.map(|(&partition, &(next_offset, _))| (partition, next_offset)).collect();
+            Ok(Source::new(&self.options.kafka, &mine, anchors)?)
+        };
+        (0..workers).map(read_by).collect()
     }
 
     fn worker(&self, assembly: &Assembly, number: usize) -> Result<Worker, Failure> {

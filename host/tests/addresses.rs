@@ -1,5 +1,5 @@
 //! What people write for a broker's address and a topic's name, what may listen there, and what each of them is told.
-#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests are tests")]
 
 #[path = "support/small_job.rs"]
 mod job;

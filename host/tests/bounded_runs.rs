@@ -3,7 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 #[path = "support/small_job.rs"]
-#[allow(dead_code, reason = "not every test does everything to its job")]
 mod job;
 
 use job::{BROKER_TIME_MS, Job, click};

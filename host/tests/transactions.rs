@@ -2,7 +2,6 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests are tests")]
 
 #[path = "support/small_job.rs"]
-#[allow(dead_code, reason = "not every test does everything to its job")]
 mod job;
 #[path = "support/kafka.rs"]
 #[allow(dead_code, reason = "not every test does everything to its broker")]
@@ -119,9 +118,9 @@ fn a_run_that_ends_waits_for_open_transactions_or_says_what_is_unread(broker: &R
         let waiting = job.start(&[end]);
         waiting.wait_for(&format!("partition 2 {WAITS}"));
         if end == "--drain" {
-            second.commit()
+            second.commit();
         } else {
-            first.abort()
+            first.abort();
         }
         if end == "--until-caught-up" {
             waiting.wait_for("partition 1 does not wait for a transaction any more");

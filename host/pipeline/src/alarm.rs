@@ -380,7 +380,9 @@ mod tests {
     fn of_partitions(tallies: &[(u64, u64)]) -> BTreeMap<Subject, Counts> {
         let partitions = tallies.iter().zip(0..).map(|(&(wrong, all), partition)| (partition, Tally { wrong, all }));
         let mut counts = dead(tallies.iter().map(|of| of.0).sum(), tallies.iter().map(|of| of.1).sum());
-        counts.values_mut().for_each(|counts| counts.partitions = partitions.clone().collect());
+        for counts in counts.values_mut() {
+            counts.partitions = partitions.clone().collect();
+        }
         counts
     }
 

@@ -206,9 +206,10 @@ impl Admin {
             mistakes.push(format!("no such partition: partition={partition} offset={offset} partitions_there={there}"));
         }
         // Records behind an open transaction are there, too.
-        let found = match given.is_empty() {
-            true => BTreeMap::new(),
-            false => Looker::new(&self.settings)?.look(&partitions.iter().copied().collect())?,
+        let found = if given.is_empty() {
+            BTreeMap::new()
+        } else {
+            Looker::new(&self.settings)?.look(&partitions.iter().copied().collect())?
         };
         let mut offsets = BTreeMap::new();
         for &partition in partitions {

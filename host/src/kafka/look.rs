@@ -9,6 +9,7 @@ use super::{Error, Result, Settings};
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::metadata::MetadataTopic;
 use rdkafka::{Offset, TopicPartitionList};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
@@ -129,7 +130,7 @@ impl Looker {
             .fetch_metadata(Some(&self.topic), ASK)
             .map_err(Error::unavailable("asking for the ends of partitions"))?;
         let topic = metadata.topics().iter().find(|topic| topic.name() == self.topic);
-        let error = topic.and_then(|topic| topic.error()).map(RDKafkaErrorCode::from);
+        let error = topic.and_then(MetadataTopic::error).map(RDKafkaErrorCode::from);
         if error.is_some_and(|code| code != RDKafkaErrorCode::UnknownTopicOrPartition) {
             return Ok(());
         }

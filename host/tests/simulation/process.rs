@@ -345,11 +345,7 @@ impl Attempt<'_, '_> {
                 self.stop()?;
                 return Ok(ControlFlow::Break(()));
             }
-            92 if timed && self.random().percent(40) => {
-                if self.end_caught_up()? {
-                    return Ok(ControlFlow::Break(()));
-                }
-            }
+            92 if timed && self.random().percent(40) && self.end_caught_up()? => return Ok(ControlFlow::Break(())),
             98 if timed && self.random().percent(30) => {
                 self.drain()?;
                 self.stop()?;

@@ -63,7 +63,7 @@ pub(crate) fn committed_and_high(
     config.set("bootstrap.servers", bootstrap).set("group.id", group).set("isolation.level", "read_uncommitted");
     let client: BaseConsumer = config.create().unwrap();
     let mut list = TopicPartitionList::new();
-    (0..partitions).for_each(|partition| drop(list.add_partition(topic, partition)));
+    list.add_partition_range(topic, 0, partitions - 1);
     let committed = client.committed_offsets(list, PATIENCE).unwrap();
     let of = |partition: i32| match committed.find_partition(topic, partition).unwrap().offset() {
         Offset::Offset(offset) => Some(offset),

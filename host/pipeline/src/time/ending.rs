@@ -48,7 +48,9 @@ pub fn end(watermarks: &mut Watermarks, newest: &[(i32, Newest)], idle_timeout_u
     }
     // Those that gave nothing in this run stand where they stood before.
     let marks: Vec<_> = watermarks.partitions().collect();
-    marks.into_iter().for_each(|(partition, mark)| watermarks.advance(partition, mark.watermark_us));
+    for (partition, mark) in marks {
+        watermarks.advance(partition, mark.watermark_us);
+    }
     watermarks.current()
 }
 

@@ -210,7 +210,9 @@ mod tests {
                 w.assign(partition, NOTHING_SEEN, false);
                 w.advance(partition, watermark);
             }
-            order.into_iter().for_each(|partition| w.set_idle(partition));
+            for partition in order {
+                w.set_idle(partition);
+            }
             assert_eq!(w.current(), 300, "{order:?}");
             assert_eq!(w.wake(0), 300, "what comes now is judged by what was closed");
         }

@@ -6,6 +6,7 @@ use wasmill::coordinator::worker_of;
 use wasmill_pipeline::time::NOTHING_SEEN;
 use wasmill_pipeline::time::ending::{Newest, end};
 use wasmill_pipeline::time::silence::{AnsweredTime, Silence};
+use wasmill_pipeline::worker::Worker;
 
 /// The time between two looks, µs.
 const LOOK_US: i64 = 1_000_000;
@@ -115,7 +116,7 @@ impl Attempt<'_, '_> {
         for partition in self.next.keys().copied().collect::<Vec<i32>>() {
             self.pipeline.settle(worker_of(partition, self.workers), partition);
         }
-        let lanes = self.pipeline.workers().iter().flat_map(|worker| worker.lanes());
+        let lanes = self.pipeline.workers().iter().flat_map(Worker::lanes);
         let lanes: Vec<(i32, Newest, i64)> = lanes.map(|(p, lane)| (p, lane.newest(), lane.watermark())).collect();
         let newest: Vec<(i32, Newest)> = lanes.iter().map(|&(partition, newest, _)| (partition, newest)).collect();
         end(self.pipeline.watermarks(), &newest, Some(BEHIND));
