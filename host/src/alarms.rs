@@ -10,7 +10,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wasmill_pipeline::alarm::{AlarmRules, Alarms, Change, Counts, Kind, Ongoing, Subject, Tally, Word};
-use wasmill_pipeline::lane::LaneCounts;
+use wasmill_pipeline::lane::PartitionCounts;
 
 /// A sentence names so many partitions and reasons at most: those with the most that is wrong.
 const MOST: usize = 3;
@@ -44,11 +44,12 @@ impl Lookout {
         if self.attempt.as_ref().is_none_or(|attempt| !Arc::ptr_eq(attempt, shared)) {
             self.attempt = Some(shared.clone());
             self.before.get_or_insert_with(|| shared.base.clone());
-            self.machine.begin(now_us, &self.counts(&shared.base, &[]));
+            self.machine.begin(now_us, &self.counts(&shared.base));
         }
-        let standings = self.standings(shared);
+        let standings = shared.standings();
+        self.keep_examples(&standings);
         let totals = shared.totals(&self.names, &standings);
-        let mut words = self.machine.look(now_us, &self.counts(&totals, &standings));
+        let mut words = self.machine.look(now_us, &self.counts(&totals));
         words.extend(self.machine.look_at_reading(now_us, totals.records, unread));
         for word in words {
             let (subject, sentence) = (&word.subject, self.sentence(&word));
@@ -83,9 +84,9 @@ impl Lookout {
     /// What is to be said at the end of a run that has counted this since the first checkpoint, and whose last attempt
     /// this was.
     pub fn verdict(&mut self, totals: &Totals, shared: &Shared) -> Vec<String> {
-        let standings = self.standings(shared);
-        let before = self.counts(self.before.as_ref().unwrap_or(&shared.base), &[]);
-        let mut counts = self.counts(totals, &standings);
+        self.keep_examples(&shared.standings());
+        let before = self.counts(self.before.as_ref().unwrap_or(&shared.base));
+        let mut counts = self.counts(totals);
         for (subject, counts) in &mut counts {
             *counts = counts.since(before.get(subject).unwrap_or(&Counts::default()));
         }
@@ -96,20 +97,18 @@ impl Lookout {
         now.saturating_duration_since(self.began).as_micros() as i64
     }
 
-    /// How the workers stand; the last examples are kept.
-    fn standings(&mut self, shared: &Shared) -> Vec<Standing> {
-        let standings = shared.standings();
+    fn keep_examples(&mut self, standings: &[Standing]) {
         self.letters.extend(standings.iter().flat_map(|standing| standing.letters.clone()));
-        standings
     }
 
-    fn counts(&self, totals: &Totals, standings: &[Standing]) -> BTreeMap<Subject, Counts> {
-        let by_partition = |tally: &dyn Fn(&LaneCounts) -> Tally| {
-            let all = standings.iter().flat_map(|standing| &standing.by_partition);
-            all.map(|(&partition, counts)| (partition, tally(counts))).collect::<BTreeMap<i32, Tally>>()
+    fn counts(&self, totals: &Totals) -> BTreeMap<Subject, Counts> {
+        let by_partition = |tally: &dyn Fn(&PartitionCounts) -> Tally| {
+            let tally = |(&partition, counts): (&i32, &PartitionCounts)| (partition, tally(counts));
+            totals.partitions.iter().map(tally).collect::<BTreeMap<i32, Tally>>()
         };
+        let all = |count: &dyn Fn(&PartitionCounts) -> u64| totals.partitions.values().map(count).sum();
         let mut found = BTreeMap::new();
-        let dead = |counts: &LaneCounts| Tally { wrong: counts.dead_letters.iter().sum(), all: counts.records };
+        let dead = |counts: &PartitionCounts| Tally { wrong: counts.dead_letters.iter().sum(), all: counts.records };
         let dead_letters = Counts {
             total: Tally { wrong: totals.all_dead_letters(), all: totals.records },
             partitions: by_partition(&dead),
@@ -123,13 +122,15 @@ impl Lookout {
         if self.has_event_time {
             let partitions = by_partition(&|counts| Tally { wrong: counts.broker_time, all: counts.rows });
             note(Subject::of_all(Kind::BrokerTime), totals.broker_time_rows, totals.rows, partitions);
+            let partitions = by_partition(&|counts| Tally { wrong: counts.unreadable, all: counts.rows });
+            note(Subject::of_all(Kind::Unreadable), all(&|counts| counts.unreadable), totals.rows, partitions);
+            let partitions = by_partition(&|counts| Tally { wrong: counts.suspects, all: counts.rows });
+            note(Subject::of_all(Kind::Suspects), all(&|counts| counts.suspects), totals.rows, partitions);
         }
-        for (place, name) in self.names.iter().enumerate() {
+        for name in &self.names {
             // One that has counted nothing yet is there, too, so that its first interval begins with the attempt.
             let of = totals.aggregates.get(name).cloned().unwrap_or_default();
-            let late = |counts: &LaneCounts| counts.late.get(place).copied().unwrap_or_default();
-            let partitions = by_partition(&|counts| Tally { wrong: late(counts), all: counts.rows });
-            note(Subject::of(Kind::Late, name), of.late, totals.rows, partitions);
+            note(Subject::of(Kind::Late, name), of.late, totals.rows, BTreeMap::new());
             note(Subject::of(Kind::SetAside, name), of.set_aside, totals.rows, BTreeMap::new());
         }
         found
@@ -183,6 +184,10 @@ fn how_many(word: &Word) -> String {
         Kind::DeadLetters => ("records", "are dead letters".to_owned()),
         Kind::Filtered | Kind::Unread => ("records", "are no events: tombstones, or left out by the parser".to_owned()),
         Kind::BrokerTime => ("rows", "have no event time that can be read, and took the broker's".to_owned()),
+        Kind::Unreadable => ("rows", "have an event time that cannot be read".to_owned()),
+        Kind::Suspects => {
+            ("rows", "claimed a time far ahead of all before them, and the next rows refuted that".to_owned())
+        }
         Kind::Late => ("rows", format!("came too late for {aggregate}")),
         Kind::SetAside => ("rows", format!("are kept from {aggregate}, as its plugin fails")),
     };
@@ -196,6 +201,10 @@ fn advice(subject: &Subject) -> String {
         Kind::DeadLetters => "; they are in _dead_letters with their bytes".to_owned(),
         Kind::Filtered => String::new(),
         Kind::BrokerTime => "; events_raw has them, and wasmill run --tap raw shows records".to_owned(),
+        Kind::Unreadable => "; the column rescue of events_raw has their texts".to_owned(),
+        Kind::Suspects => {
+            "; some clock is wrong: these rows count in windows of their own times, and move no watermark".to_owned()
+        }
         Kind::Late => format!(
             "; they are in _late/{aggregate}; a longer time.watermark_delay, or allowed_lateness of the aggregate, \
              takes them"

@@ -22,7 +22,6 @@ use std::time::{Duration, Instant};
 use wasmill_pipeline::dead_letter::Reason;
 use wasmill_pipeline::error::Class;
 use wasmill_pipeline::exchange::Message;
-use wasmill_pipeline::lane::LaneCounts;
 use wasmill_pipeline::record::{Anchor, RawBatch};
 use wasmill_pipeline::shard::Shard;
 use wasmill_pipeline::time::text::instant;
@@ -90,8 +89,6 @@ pub struct Driver {
     pub troubled: Option<Instant>,
     /// Since when it stands still, until it is told to go on after a cut.
     pub standing_since: Option<Instant>,
-    /// What was counted of each partition.
-    pub by_partition: BTreeMap<i32, LaneCounts>,
     /// The last dead letter of each reason.
     pub letters: BTreeMap<Reason, Letter>,
     /// Partitions whose watermark was told to be far ahead of their rows.
@@ -239,10 +236,8 @@ impl Driver {
         let raw = Arc::new(raw);
         self.shared.samples.keep(self.number, raw.clone());
         let mut effects = Vec::new();
-        let before = self.worker.counts().clone();
         let read = self.worker.read(&raw, &mut effects);
         self.unless_failed(read, &effects)?;
-        self.by_partition.entry(partition).or_default().add(&self.worker.counts().since(&before));
         self.anchors.extend(raw.anchor().map(|anchor| (partition, anchor)));
         self.carry_out(effects)?;
         // Only now, with its rows handed on, may the batch move the watermark.
@@ -473,7 +468,6 @@ impl Driver {
     fn tell(&self) -> Result<(), Failure> {
         let mut standing = lock(&self.shared.standing[self.number]);
         standing.counts = self.worker.counts().clone();
-        standing.by_partition = self.by_partition.clone();
         let letter = |(reason, letter): (&Reason, &Letter)| (reason.as_str().to_owned(), letter.clone());
         standing.letters = self.letters.iter().map(letter).collect();
         let shards = self.worker.shards();

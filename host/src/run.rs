@@ -516,7 +516,6 @@ impl Attempt<'_> {
             anchors,
             troubled: None,
             standing_since: None,
-            by_partition: BTreeMap::new(),
             letters: BTreeMap::new(),
             told_ahead: BTreeSet::new(),
         })

@@ -154,8 +154,6 @@ impl Shared {
 pub struct Standing {
     /// What its lanes have seen in this attempt.
     pub counts: LaneCounts,
-    /// The same by partition.
-    pub by_partition: BTreeMap<i32, LaneCounts>,
     /// The last dead letter of each reason.
     pub letters: BTreeMap<String, Letter>,
     /// Rows its shards took in, by aggregate in force.

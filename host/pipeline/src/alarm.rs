@@ -26,6 +26,10 @@ pub enum Kind {
     Filtered,
     /// Rows take the broker's time, as they have none of their own that can be read.
     BrokerTime,
+    /// Rows have a time of their own that cannot be read.
+    Unreadable,
+    /// Rows claimed to be far ahead of all before them, and the next rows refuted that.
+    Suspects,
     /// Rows come too late for an aggregate.
     Late,
     /// Rows are kept from an aggregate whose plugin fails.
@@ -36,8 +40,16 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 6] =
-        [Self::DeadLetters, Self::Filtered, Self::BrokerTime, Self::Late, Self::SetAside, Self::Unread];
+    pub const ALL: [Self; 8] = [
+        Self::DeadLetters,
+        Self::Filtered,
+        Self::BrokerTime,
+        Self::Unreadable,
+        Self::Suspects,
+        Self::Late,
+        Self::SetAside,
+        Self::Unread,
+    ];
 
     /// The word used in settings, metrics and messages.
     pub fn as_str(self) -> &'static str {
@@ -45,6 +57,8 @@ impl Kind {
             Self::DeadLetters => "dead_letters",
             Self::Filtered => "filtered",
             Self::BrokerTime => "broker_time",
+            Self::Unreadable => "unreadable",
+            Self::Suspects => "suspects",
             Self::Late => "late",
             Self::SetAside => "set_aside",
             Self::Unread => "unread",

@@ -114,7 +114,7 @@ fn times(out: &mut Page, status: &Status) {
         let counts = status.partitions.iter().map(|partition| (partition.partition, count(partition)));
         out.many(name, "counter", help, "partition", counts);
     };
-    let suspects = "Rows whose time is too far ahead of all before it to move the watermark by itself.";
+    let suspects = "Rows that claimed a time far ahead of all before them, and that the next rows refuted.";
     each("wasmill_suspect_rows_total", suspects, |partition| partition.suspect_rows);
     each("wasmill_unreadable_times_total", "Rows whose time cannot be read.", |partition| partition.unreadable_times);
     let untimed = "Rows of a partition without a time of their own.";

@@ -156,7 +156,7 @@ pub struct Partition {
     pub broker_time_rows: u64,
     /// Those of them whose own time is there and cannot be read.
     pub unreadable_times: u64,
-    /// Rows whose time is too far ahead of all before it to move the watermark by itself.
+    /// Rows that claimed a time far ahead of all before them, and that the next rows refuted.
     pub suspect_rows: u64,
     /// Records set aside, by reason.
     pub dead_letters: BTreeMap<String, u64>,

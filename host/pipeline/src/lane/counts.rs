@@ -42,7 +42,7 @@ pub struct PartitionCounts {
     pub broker_time: u64,
     /// Those of them whose own time is there and cannot be read.
     pub unreadable: u64,
-    /// Rows whose time is too far ahead of all before it to be believed by itself.
+    /// Rows that claimed to be too far ahead of all before them, and that the next rows refuted.
     pub suspects: u64,
     /// Rows whose time lies more than `max_jump` before the watermark: late by hours, or it is the watermark that is wrong.
     pub behind: u64,
@@ -77,49 +77,6 @@ impl LaneCounts {
     /// What this partition gave so far.
     pub(super) fn of(&mut self, partition: i32) -> &mut PartitionCounts {
         self.partitions.entry(partition).or_default()
-    }
-
-    /// What was counted since then, by the same lanes, of all partitions together.
-    #[must_use]
-    pub fn since(&self, before: &Self) -> Self {
-        let mut since = Self { partitions: BTreeMap::new(), ..self.clone() };
-        since.each(before, |count, before| *count = count.saturating_sub(before));
-        since
-    }
-
-    /// Adds what others counted, of all partitions together.
-    pub fn add(&mut self, more: &Self) {
-        self.resize(more.late.len().max(self.late.len()));
-        self.each(more, |count, more| *count += more);
-    }
-
-    /// Does something to each count, given the other's.
-    fn each(&mut self, other: &Self, change: impl Fn(&mut u64, u64)) {
-        let Self {
-            records,
-            filtered,
-            parsed,
-            rows,
-            broker_time,
-            dead_letters,
-            late,
-            late_windows,
-            late_within_gap,
-            set_aside,
-            partitions: _,
-        } = self;
-        let one = [records, filtered, parsed, rows, broker_time];
-        let others = [other.records, other.filtered, other.parsed, other.rows, other.broker_time];
-        one.into_iter().zip(others).for_each(|(count, other)| change(count, other));
-        let many: [(&mut [u64], &[u64]); 5] = [
-            (dead_letters, &other.dead_letters),
-            (late, &other.late),
-            (late_windows, &other.late_windows),
-            (late_within_gap, &other.late_within_gap),
-            (set_aside, &other.set_aside),
-        ];
-        let pairs = many.into_iter().flat_map(|(counts, others)| counts.iter_mut().zip(others));
-        pairs.for_each(|(count, &other)| change(count, other));
     }
 
     /// Goes on with another number of aggregates; those that stay keep their places.

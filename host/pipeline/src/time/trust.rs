@@ -79,7 +79,8 @@ impl Trusted {
         self.watermark_us = self.watermark_us.max(watermark_us);
     }
 
-    /// Takes in the next row, and gives whether it is a suspect: it claims to be too far ahead of all that was believed.
+    /// Takes in the next row, and gives how many rows before it that refutes: they claimed to be too far ahead of all
+    /// that was believed, and too few others did.
     ///
     /// ```
     /// use wasmill_pipeline::spec::TimeSpec;
@@ -87,34 +88,34 @@ impl Trusted {
     /// let rules = TimeSpec { watermark_delay_us: 0, max_jump_us: 60, confirm: 3, ..TimeSpec::default() };
     /// let row = |time| RowTime { own_us: Some(time), broker_us: None, appended: false };
     /// let mut trusted = Trusted::at(100);
-    /// assert!(!trusted.take(row(160), &rules));
-    /// assert!(trusted.take(row(9_999), &rules)); // one clock ahead of all others
+    /// trusted.take(row(9_999), &rules); // one clock ahead of all others
+    /// assert_eq!(trusted.take(row(160), &rules), 1);
     /// assert_eq!(trusted.watermark_us, 160);
-    /// assert!([row(500), row(501)].iter().all(|&row| trusted.take(row, &rules)));
+    /// assert_eq!([500, 501, 502].map(|time| trusted.take(row(time), &rules)), [0, 0, 0]);
     /// assert_eq!(trusted.watermark_us, 500); // three in a row: after a quiet night, say
     /// ```
-    pub fn take(&mut self, row: RowTime, rules: &TimeSpec) -> bool {
+    pub fn take(&mut self, row: RowTime, rules: &TimeSpec) -> u32 {
         let reaches = |time_us: i64| time_us.saturating_sub(rules.watermark_delay_us);
         let time_us = row.own_us.or(row.broker_us).unwrap_or(NOTHING_SEEN);
         self.latest_us = self.latest_us.max(time_us);
         if rules.trust == TrustRule::Any {
             self.raise(reaches(time_us));
-            return false;
+            return 0;
         }
-        let Some(claim_us) = self.claim(row, rules) else { return false };
+        let Some(claim_us) = self.claim(row, rules) else { return 0 };
         if self.is_believed(claim_us, row, rules) {
-            self.doubt.suspects = Run::default();
+            let is_start = self.watermark_us == NOTHING_SEEN;
+            let cleared = std::mem::take(&mut self.doubt.suspects);
             self.raise(reaches(claim_us));
-            return false;
+            return if is_start { 0 } else { cleared.rows };
         }
-        let is_start = self.watermark_us == NOTHING_SEEN;
         self.doubt.suspects.add(claim_us);
         let confirm = rules.confirm + u32::from(mutation::on(Mutation::ConfirmOffByOne));
         if self.doubt.suspects.rows >= confirm {
             self.raise(reaches(self.doubt.suspects.least_us));
             self.doubt.suspects = Run::default();
         }
-        !is_start
+        0
     }
 
     /// Ends the start of a partition that gives nothing more for now: the smallest claim that there is is believed, or
