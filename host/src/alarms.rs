@@ -16,7 +16,7 @@ use wasmill_pipeline::lane::PartitionCounts;
 const MOST: usize = 3;
 
 /// What may be said of a pipeline's input, and the last examples.
-pub struct Lookout {
+pub struct InputAlarms {
     machine: Alarms,
     /// The names of the aggregates in force, in the order of the counts.
     names: Vec<String>,
@@ -31,7 +31,7 @@ pub struct Lookout {
     letters: BTreeMap<String, Letter>,
 }
 
-impl Lookout {
+impl InputAlarms {
     /// Of a pipeline whose aggregates have these names.
     pub fn new(rules: AlarmRules, names: Vec<String>, topic: String, has_event_time: bool, now: Instant) -> Self {
         let (machine, letters) = (Alarms::new(rules), BTreeMap::new());

@@ -3,7 +3,7 @@
 use crate::accounting::Totals;
 use crate::admin::control::{DifferentRow, ShadowOptions, ShadowReport};
 use crate::admin::{self, Accounting, Checkpoint, State, Status};
-use crate::alarms::Lookout;
+use crate::alarms::InputAlarms;
 use crate::assembly::Assembly;
 use crate::capsule::Capsules;
 use crate::clock;
@@ -36,7 +36,7 @@ pub struct Observer {
     still: Status,
     rate: Mutex<Rate>,
     failure: Mutex<Option<String>>,
-    lookout: Mutex<Lookout>,
+    alarms: Mutex<InputAlarms>,
 }
 
 impl Observer {
@@ -55,7 +55,7 @@ impl Observer {
         let capsules = assembly.capsules.clone();
         let has_event_time = assembly.plan.event_time.is_some();
         let topic = config.source.topic.clone();
-        let lookout = Lookout::new(config.alarms.clone(), names.clone(), topic, has_event_time, Instant::now());
+        let alarms = InputAlarms::new(config.alarms.clone(), names.clone(), topic, has_event_time, Instant::now());
         Self {
             view,
             capsules,
@@ -64,7 +64,7 @@ impl Observer {
             still,
             rate: Mutex::default(),
             failure: Mutex::default(),
-            lookout: Mutex::new(lookout),
+            alarms: Mutex::new(alarms),
         }
     }
 
@@ -73,14 +73,14 @@ impl Observer {
         let Some(shared) = lock(&self.view.latest).clone() else { return };
         let partitions = partitions(&Totals::default(), &shared.standings(), Some(&*shared));
         let unread = partitions.iter().filter_map(|partition| partition.lag).sum();
-        lock(&self.lookout).look(now, &shared, unread);
+        lock(&self.alarms).look(now, &shared, unread);
     }
 
     /// What is wrong with the input of the run as a whole, a sentence each.
     pub fn verdict(&self) -> Vec<String> {
         let Some(shared) = lock(&self.view.latest).clone() else { return Vec::new() };
         let totals = lock(&self.view.progress).totals.clone();
-        lock(&self.lookout).verdict(&totals, &shared)
+        lock(&self.alarms).verdict(&totals, &shared)
     }
 
     /// Notes that the pipeline ended, and why if it failed.
@@ -118,7 +118,7 @@ impl Observer {
             swaps: self.view.history.counts(),
             swap_pause_us: progress.switch_pause.map(|pause| pause.as_micros() as i64),
             files: progress.files.clone(),
-            alarms: lock(&self.lookout).on(now),
+            alarms: lock(&self.alarms).on(now),
             ..self.still.clone()
         };
         if let Some(shared) = &shared {

@@ -77,6 +77,36 @@ fn what_no_column_takes_is_kept_beside_the_row() {
     assert_eq!(found, wanted);
 }
 
+/// Two clicks whose times cannot be read, one without a time, and one like all others.
+fn times_of_all_kinds() -> Vec<Option<Vec<u8>>> {
+    let unreadable = [with("event_time", "\"12 o'clock\""), with("event_time", "{}")];
+    unreadable.into_iter().chain([without("event_time"), good().into_bytes()]).map(Some).collect()
+}
+
+#[test]
+fn a_time_that_cannot_be_read_is_the_brokers_and_its_text_is_kept_and_told() {
+    let broker = EmbeddedBroker::start("events", 1).unwrap();
+    write(broker.bootstrap(), "events", 0, &times_of_all_kinds());
+    let job = Job::clicks(broker.bootstrap(), "events");
+    let end = job.run(&["--drain", "--set", "alarms.least=1"]).expect(0);
+    assert_eq!((job.count("events_raw"), job.counted(), job.count("_dead_letters")), (4, 4, 0), "{}", end.stderr);
+    let mut kept = job.column("events_raw", "rescue");
+    kept.sort();
+    assert_eq!(kept, ["", "", "{\"event_time\":\"12 o'clock\"}", "{\"event_time\":{}}"]);
+    assert!(end.stderr.contains("2 of 4 rows have an event time that cannot be read"), "{}", end.stderr);
+}
+
+#[test]
+fn a_time_that_cannot_be_read_is_a_dead_letter_where_the_pipeline_says_so() {
+    let broker = EmbeddedBroker::start("events", 1).unwrap();
+    write(broker.bootstrap(), "events", 0, &times_of_all_kinds());
+    let job = Job::clicks(broker.bootstrap(), "events");
+    let end = job.run(&["--drain", "--set", "time.unreadable=dead-letter"]).expect(0);
+    assert_eq!((job.count("events_raw"), job.counted()), (2, 2), "{}", end.stderr);
+    assert_eq!(job.column("_dead_letters", "reason"), ["unreadable_time"; 2]);
+    assert!(job.column("_dead_letters", "message")[0].contains("12 o'clock"));
+}
+
 #[test]
 fn bad_records_become_dead_letters_as_they_were_sent_and_the_rest_is_counted() {
     let broker = EmbeddedBroker::start("events", 2).unwrap();
