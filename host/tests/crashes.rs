@@ -67,12 +67,14 @@ fn failpoints() -> Vec<String> {
 const COMMITTING: [&str; 3] = ["finished-file-linked", "folder-synced", "staged-name-removed"];
 
 /// Failpoints that a process comes to only before its first checkpoint.
-const STARTING: [&str; 7] = [
+const STARTING: [&str; 9] = [
     "generation-named",
     "files-recovered",
     "open-file-linked",
     "open-file-copied",
     "open-file-completed",
+    "row-groups-copied",
+    "waiting-rows-taken-in",
     "staged-file-swept",
     "state-loaded",
 ];

@@ -263,13 +263,13 @@ impl Commit<'_> {
             let staged = self.disk.open(staged).map_err(Error::io("open file", staged))?;
             file.begin_with(staged, open.len, footer)?;
         }
-        failpoint::reach("open-file-copied");
+        failpoint::reach("row-groups-copied");
         (self.step)()?;
         if !mutation::on(Mutation::WaitingRowsForgotten) {
             rows.iter().try_for_each(|batch| file.write(batch))?;
         }
         let bytes = file.finish()?;
-        failpoint::reach("open-file-completed");
+        failpoint::reach("waiting-rows-taken-in");
         (self.step)()?;
         sync_path(self.disk, whole)?;
         Ok(bytes)
