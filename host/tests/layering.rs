@@ -201,7 +201,7 @@ fn the_pipeline_has_no_doors() {
 }
 
 #[test]
-fn the_pipeline_depends_on_columns_hashes_and_calendars_only() {
+fn the_pipeline_depends_on_columns_hashes_calendars_and_json_only() {
     let known = [
         "arrow-array",
         "arrow-buffer",
@@ -211,6 +211,7 @@ fn the_pipeline_depends_on_columns_hashes_and_calendars_only() {
         "chrono-tz",
         "hashbrown",
         "serde",
+        "serde_json",
         "thiserror",
         "xxhash-rust",
     ];
