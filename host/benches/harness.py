@@ -268,22 +268,24 @@ UNITS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9}
 
 def told(log, began_at):
     """From the log of a run: `startup`, until its first batch was processed; the pause of each cut but the last, which
-    holds up nobody any more; its last line."""
-    startup, pauses, last = None, [], ""
+    holds up nobody any more; the line with the books, which alarms may follow."""
+    startup, pauses, books = None, [], None
     for line in pathlib.Path(log).read_text(errors="replace").splitlines():
         found = LINE.match(line)
         if not found:
             continue
-        at, last = found.groups()
-        if last.startswith("the first batch is processed") and startup is None:
+        at, said = found.groups()
+        if "the accounting closes" in said:
+            books = said
+        if said.startswith("the first batch is processed") and startup is None:
             startup = datetime.datetime.fromisoformat(at + "+00:00").timestamp() - began_at
-        if last.startswith("checkpoint ") and (pause := re.search(r"\bpause=([\d.]+)(\D+?)\s", last)):
+        if said.startswith("checkpoint ") and (pause := re.search(r"\bpause=([\d.]+)(\D+?)\s", said)):
             pauses.append(float(pause[1]) * UNITS[pause[2]])
     if startup is None:
         raise SystemExit(f"the log does not tell of a first batch: {log}")
-    if "the accounting closes" not in last:
-        raise SystemExit(f"the books do not close: {last or 'the log is empty'}")
-    return {"startup": startup, "cut_pauses": pauses[:-1], "said": last}
+    if books is None:
+        raise SystemExit(f"the books do not close: {log}")
+    return {"startup": startup, "cut_pauses": pauses[:-1], "said": books}
 
 
 def output_bytes(folder):
