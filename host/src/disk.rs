@@ -3,12 +3,25 @@
 //! What survives a power loss is what was synced: a file's bytes by [`DiskFile::sync`] or [`Disk::sync`] of its path, a
 //! name by [`Disk::sync`] of the folder that it is in.
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::any::Any;
 use std::ffi::OsString;
 use std::fmt::Debug;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::path::Path;
+
+/// How many files and sockets this process may have open at once: as many as the system lets it have, not the 1,024 that
+/// programs get which may be older than descriptors above that.
+pub fn most_open_files() -> u64 {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current == maximum {
+        return current.unwrap_or(u64::MAX);
+    }
+    // Where it is refused, the old limit stays.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
 
 /// A file system. All errors are those that the operating system's would be.
 pub trait Disk: Debug + Send + Sync {

@@ -15,6 +15,7 @@ use axum::{Json, Router};
 use crossbeam_channel::{RecvTimeoutError, Sender, TrySendError, bounded};
 
 use super::StatusSource;
+use super::connections::Trust;
 use super::control::{
     ANSWER_WITHIN, Ask, Candidate, MAX_COMPONENT_BYTES, MIN_DIGEST_DIGITS, Policy, Refusal, RefusalKind, Reply,
     Request, ShadowOptions,
@@ -53,7 +54,12 @@ pub(super) fn routes(site: &Site) -> Router<Site> {
 }
 
 /// Lets nobody pass who has no token, and nothing that is too large, before any of it is read.
-async fn authorised(State(site): State<Site>, mut request: HttpRequest, next: Next) -> Response {
+async fn authorised(
+    State(site): State<Site>,
+    Extension(trust): Extension<Trust>,
+    mut request: HttpRequest,
+    next: Next,
+) -> Response {
     let authorization = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let Some(who) = site.tokens.who(authorization).map(str::to_owned) else {
         return (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")], NO_TOKEN).into_response();
@@ -63,6 +69,7 @@ async fn authorised(State(site): State<Site>, mut request: HttpRequest, next: Ne
         return (StatusCode::PAYLOAD_TOO_LARGE, "a component has at most 128 MiB\n").into_response();
     }
     request.extensions_mut().insert(Who(who));
+    let _held = trust.hold();
     next.run(request).await
 }
 

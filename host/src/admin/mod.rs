@@ -6,6 +6,7 @@
 
 mod api;
 pub mod client;
+mod connections;
 pub mod control;
 mod guard;
 pub mod local_token;

@@ -17,6 +17,7 @@ use crossbeam_channel::Sender;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use super::connections::{self, Limits};
 use super::control::Request;
 use super::guard::Guard;
 use super::local_token::{self, LocalToken};
@@ -68,8 +69,8 @@ pub async fn serve(
         tokens.add(format!("user:{}", local.user()), local.token().to_owned());
     }
     let inside = api::Site { status: site.status, requests: site.requests, tokens: Arc::new(tokens) };
-    let serving = axum::serve(listener, router(site.hosts, inside)).with_graceful_shutdown(shutdown);
-    Ok(Server { address, task: tokio::spawn(serving.into_future()), local_token })
+    let serving = connections::attend(listener, router(site.hosts, inside), Limits::of_process(), shutdown);
+    Ok(Server { address, task: tokio::spawn(serving), local_token })
 }
 
 fn router(hosts: Vec<String>, site: api::Site) -> Router {

@@ -11,7 +11,7 @@ use crate::cli::RunArgs;
 use crate::clock;
 use crate::config::{self, Config, GenerateConfig, OnDataLoss};
 use crate::coordinator::End;
-use crate::disk::RealDisk;
+use crate::disk::{RealDisk, most_open_files};
 use crate::faults::Faults;
 use crate::generate::{Destination, Options as GenerateOptions, Pacing};
 use crate::instances::Instantiate;
@@ -53,6 +53,7 @@ pub fn run(args: &RunArgs, instantiate: &Arc<dyn Instantiate>) -> anyhow::Result
     let screen = init_logging(&config.log_level).map_err(|error| mistakes(&[error.to_string()]))?;
     // From here on no signal, not that of a file too large either, ends the process before it can say so.
     let stop = stop_on_signal()?;
+    tracing::debug!(descriptors = most_open_files(), "files and sockets that may be open at once");
     isolate_embedded(&mut config);
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let workers = config.workers.unwrap_or(cores);
