@@ -1,6 +1,7 @@
 //! The books: what came in, what became of it, and whether it adds up.
 
 use serde::Serialize;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use wasmill_pipeline::checkpoint::Cut;
 use wasmill_pipeline::dead_letter::Reason;
@@ -126,13 +127,13 @@ impl Totals {
         ]);
         counters.extend(self.dead_letters.iter().map(|(reason, &count)| (format!("dead_letters.{reason}"), count)));
         for (name, totals) in &self.aggregates {
-            for (what, count) in totals.parts() {
-                counters.insert(format!("{what}.{name}"), count);
+            for (what, count) in totals.clone().parts() {
+                counters.insert(format!("{what}.{name}"), *count);
             }
         }
         for (partition, counts) in &self.partitions {
-            for (what, count) in parts_of(counts) {
-                counters.insert(format!("partition.{partition}.{what}"), count);
+            for (what, count) in parts_of(&mut counts.clone()).filter(|(_, count)| **count > 0) {
+                counters.insert(format!("partition.{partition}.{what}"), *count);
             }
         }
         counters
@@ -161,13 +162,8 @@ impl Totals {
                 continue;
             }
             let aggregate = totals.aggregates.entry(of.to_owned()).or_default();
-            match what {
-                "counted" => aggregate.counted = count,
-                "late" => aggregate.late = count,
-                "set_aside" => aggregate.set_aside = count,
-                "late_windows" => aggregate.late_windows = count,
-                "closed" => aggregate.closed = count,
-                _ => {}
+            if let Some((_, place)) = aggregate.parts().into_iter().find(|(name, _)| *name == what) {
+                *place = count;
             }
         }
         totals
@@ -178,26 +174,15 @@ impl Totals {
         let Some((partition, what)) = of.split_once('.') else { return };
         let Ok(partition) = partition.parse() else { return };
         let counts = self.partitions.entry(partition).or_default();
-        match what {
-            "records" => counts.records = count,
-            "rows" => counts.rows = count,
-            "broker_time" => counts.broker_time = count,
-            "unreadable" => counts.unreadable = count,
-            "suspects" => counts.suspects = count,
-            "behind" => counts.behind = count,
-            reason => {
-                let place = Reason::ALL.iter().position(|known| reason == format!("dead_letters.{}", known.as_str()));
-                if let Some(place) = place {
-                    counts.dead_letters[place] = count;
-                }
-            }
+        if let Some((_, place)) = parts_of(counts).find(|(name, _)| name == what) {
+            *place = count;
         }
     }
 }
 
-/// The numbers of a partition that are not 0, by their names.
-fn parts_of(counts: &PartitionCounts) -> impl Iterator<Item = (String, u64)> {
-    let PartitionCounts { records, rows, broker_time, unreadable, suspects, behind, dead_letters } = *counts;
+/// The numbers of a partition by the names that manifests have for them.
+fn parts_of(counts: &mut PartitionCounts) -> impl Iterator<Item = (Cow<'static, str>, &mut u64)> {
+    let PartitionCounts { records, rows, broker_time, unreadable, suspects, behind, dead_letters } = counts;
     let named = [
         ("records", records),
         ("rows", rows),
@@ -206,19 +191,23 @@ fn parts_of(counts: &PartitionCounts) -> impl Iterator<Item = (String, u64)> {
         ("suspects", suspects),
         ("behind", behind),
     ];
-    let named = named.map(|(name, count)| (name.to_owned(), count));
-    let reasons = Reason::ALL.map(|reason| format!("dead_letters.{}", reason.as_str()));
-    named.into_iter().chain(reasons.into_iter().zip(dead_letters)).filter(|&(_, count)| count > 0)
+    let reason = |(reason, count)| (format!("dead_letters.{}", Reason::as_str(reason)).into(), count);
+    named
+        .into_iter()
+        .map(|(name, count)| (name.into(), count))
+        .chain(Reason::ALL.into_iter().zip(dead_letters).map(reason))
 }
 
 impl AggregateTotals {
-    fn parts(&self) -> [(&'static str, u64); 5] {
+    /// Its numbers by the names that manifests have for them.
+    fn parts(&mut self) -> [(&'static str, &mut u64); 5] {
+        let Self { counted, late, set_aside, late_windows, closed } = self;
         [
-            ("counted", self.counted),
-            ("late", self.late),
-            ("set_aside", self.set_aside),
-            ("late_windows", self.late_windows),
-            ("closed", self.closed),
+            ("counted", counted),
+            ("late", late),
+            ("set_aside", set_aside),
+            ("late_windows", late_windows),
+            ("closed", closed),
         ]
     }
 }

@@ -12,10 +12,9 @@ mod slow_proxy;
 use job::{Job, PATIENCE, Running, clicks, events, exactly_once, reads_to, these_once, until, write};
 use kafka_support::RealKafka;
 use slow_proxy::SlowProxy;
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
-use wasmill::kafka::{Admin, Settings};
+use wasmill::kafka::Admin;
 
 /// What is said of a topic that was made anew.
 const ANEW: &str = "the topic was made anew or cut off: ";
@@ -28,14 +27,7 @@ const LONG: [&str; 2] = ["--set", "time.max_ahead=100h"];
 
 /// Made anew, and there.
 fn topic(broker: &RealKafka, topic: &str, partitions: i32) -> Admin {
-    let settings = Settings {
-        bootstrap: broker.bootstrap(),
-        topic: topic.into(),
-        group_id: String::new(),
-        client_id: "test".into(),
-        passthrough: BTreeMap::new(),
-    };
-    let admin = Admin::new(&settings).unwrap();
+    let admin = broker.admin(topic);
     make(&admin, partitions);
     admin
 }
@@ -43,7 +35,7 @@ fn topic(broker: &RealKafka, topic: &str, partitions: i32) -> Admin {
 fn make(admin: &Admin, partitions: i32) {
     // A topic of this name may be on its way out.
     until("the topic can be made", || admin.create_topic(partitions, 1).is_ok_and(|made| made));
-    admin.wait_for_topic(&mut |_| {}, &AtomicBool::new(false)).unwrap();
+    admin.wait_for_topic(None, &mut |_| {}, &AtomicBool::new(false)).unwrap();
 }
 
 /// Deletes a topic and makes it anew with the clicks `from..to`.
@@ -247,17 +239,24 @@ fn a_broker_stopped_and_killed_in_the_middle_of_catching_up_loses_nothing(broker
     let slow = ["--drain", "--set", "source.max_offsets_per_trigger=50", "--set", "checkpoint.interval=20ms"];
     let little = ["--set", "source.kafka={\"fetch.message.max.bytes\" = \"10000\", \"queued.min.messages\" = \"1\"}"];
     let running = job.start(&[&slow[..], &little, &LONG].concat());
-    let read = || job.checkpoints().is_dir() && job::files(&job.checkpoints()).len() > 3;
-    until("it is catching up", read);
+    let impatient = Job::clicks(&broker.bootstrap(), "outages");
+    let mut giving_up = Some(impatient.start(&[&slow[..], &little, &LONG, &["--wait-for-broker", "1s"]].concat()));
+    let read = |job: &Job| job.checkpoints().is_dir() && job::files(&job.checkpoints()).len() > 3;
+    until("both are catching up", || read(&job) && read(&impatient));
     for (times, outage) in [RealKafka::stop as fn(&RealKafka), RealKafka::kill].into_iter().enumerate() {
         outage(broker);
         running.wait_for_many("waiting for kafka: ", times + 1);
         let shown = status(&running);
         assert!(shown.contains("for kafka: "), "{shown}");
+        if let Some(giving_up) = giving_up.take() {
+            giving_up.finish().expect(4).says(&[" of 4000, ", "source.wait_for_broker", "the accounting closes"]);
+        }
         broker.start_again();
     }
     running.finish().expect(0).says(&["8000 records, 8000 rows", "the accounting closes"]);
     exactly_once(&job, 8000);
+    impatient.run(&[&["--drain"], &LONG[..]].concat()).expect(0);
+    exactly_once(&impatient, 8000);
 }
 
 /// The broker's data on two disks, the second of which can be taken away: its partitions have no leader then.

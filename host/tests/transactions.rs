@@ -11,11 +11,9 @@ mod transactions;
 
 use job::{BROKER_TIME_MS, Job, Running, clicks, events, exactly_once, reads_to, until, write};
 use kafka_support::RealKafka;
-use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 use transactions::{Transactions, committed_and_high};
-use wasmill::kafka::{Admin, Settings};
 
 /// What is said of a partition that waits.
 const WAITS: &str = "waits behind an open transaction since ";
@@ -24,16 +22,9 @@ const WAITS: &str = "waits behind an open transaction since ";
 const SOON: [&str; 2] = ["--set", "time.idle_timeout=2s"];
 
 fn topic(broker: &RealKafka, topic: &str, partitions: i32) {
-    let settings = Settings {
-        bootstrap: broker.bootstrap(),
-        topic: topic.into(),
-        group_id: String::new(),
-        client_id: "test".into(),
-        passthrough: BTreeMap::new(),
-    };
-    let admin = Admin::new(&settings).unwrap();
+    let admin = broker.admin(topic);
     assert!(admin.create_topic(partitions, 1).unwrap());
-    admin.wait_for_topic(&mut |_| {}, &AtomicBool::new(false)).unwrap();
+    admin.wait_for_topic(None, &mut |_| {}, &AtomicBool::new(false)).unwrap();
 }
 
 /// What `wasmill status` says of a run, and the lags in its metrics.

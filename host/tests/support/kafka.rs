@@ -1,10 +1,12 @@
 //! A real Kafka for one test: on a free port, with its data in a temporary folder, gone when dropped.
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::Mutex;
 use tempfile::TempDir;
+use wasmill::kafka::{Admin, Settings};
 
 /// Held while a process is started, and while an embedded broker goes away: librdkafka's mock binds its port anew at
 /// once, which fails, and ends the test process, while a child that is not exec'ed yet has a copy of the old socket.
@@ -47,6 +49,18 @@ impl RealKafka {
     /// `host:port` for clients.
     pub(crate) fn bootstrap(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// For questions about a topic of this broker, and its making.
+    pub(crate) fn admin(&self, topic: &str) -> Admin {
+        let settings = Settings {
+            bootstrap: self.bootstrap(),
+            topic: topic.into(),
+            group_id: String::new(),
+            client_id: "test".into(),
+            passthrough: BTreeMap::new(),
+        };
+        Admin::new(&settings).unwrap()
     }
 
     /// Stops the broker as an operator would; its data stays.

@@ -1,6 +1,7 @@
 //! Clickstream events: one flat JSON object a record.
 #![cfg_attr(target_arch = "wasm32", no_std)]
 
+use wasmill_sdk::json::missing;
 use wasmill_sdk::prelude::*;
 
 row_out! {
@@ -63,9 +64,9 @@ impl Parser for ClickstreamParser {
             strict: self.strict
         )?;
         match () {
-            () if click.user_id.is_empty() => Err(Reject::missing("user_id")),
-            () if click.event_type.is_none() => Err(Reject::missing("event_type")),
-            () if click.page.is_none() => Err(Reject::missing("page")),
+            () if click.user_id.is_empty() => Err(missing(record.value, "user_id")),
+            () if click.event_type.is_none() => Err(missing(record.value, "event_type")),
+            () if click.page.is_none() => Err(missing(record.value, "page")),
             () => Ok(Some(click)),
         }
     }

@@ -11,6 +11,9 @@ use crate::time::trust::RowTime;
 use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampMicrosecondType;
 use arrow_array::{Array, PrimitiveArray};
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// A record that is set aside for its time: its index in the batch, why, and that for people.
 pub(super) type Refused = (usize, Reason, String);
@@ -31,8 +34,9 @@ pub(super) fn row_times(plan: &Plan, rows: &OriginRows, raw: &RawBatch) -> (Vec<
         let own_us = own.filter(|own| own.is_valid(row)).map(|own| own.value(row));
         if own_us.is_none()
             && plan.time.unreadable == Unreadable::DeadLetter
-            && let Some(written) = unreadable(plan, rows, row)
+            && let Some(written) = unreadable::<Value>(plan, rows, row)
         {
+            let written: String = written.to_string().chars().take(MOST_SHOWN).collect();
             refuse(
                 record,
                 Reason::UnreadableTime,
@@ -58,13 +62,13 @@ fn own_times<'r>(plan: &Plan, rows: &'r OriginRows) -> Option<&'r PrimitiveArray
 /// The most characters of a time that cannot be read in a message, which has 256 bytes.
 const MOST_SHOWN: usize = 40;
 
-/// What is written where the time of a row should be and cannot be read, cut short; `None` = nothing is.
-fn unreadable(plan: &Plan, rows: &OriginRows, row: usize) -> Option<String> {
+/// What is written where the time of a row should be and cannot be read, as much of it as `T` keeps; `None` = nothing is.
+fn unreadable<T: DeserializeOwned>(plan: &Plan, rows: &OriginRows, row: usize) -> Option<T> {
     let name = &plan.columns.get(plan.event_time?)?.name;
     let rescued = rows.columns.get(plan.rescue?)?.as_string::<i32>();
-    let fields: serde_json::Map<String, serde_json::Value> =
+    let mut fields: BTreeMap<String, T> =
         rescued.is_valid(row).then(|| serde_json::from_str(rescued.value(row)).ok())??;
-    fields.get(name).map(|written| written.to_string().chars().take(MOST_SHOWN).collect())
+    fields.remove(name)
 }
 
 impl Lane {
@@ -94,7 +98,7 @@ impl Lane {
         let watermarks = watermarks.collect();
         let untimed = own.map_or(rows.rows, Array::null_count) as u64;
         let without = (0..rows.rows).filter(|&row| own.is_some_and(|own| untimed > 0 && own.is_null(row)));
-        let unreadable = without.filter(|&row| unreadable(&plan, rows, row).is_some()).count() as u64;
+        let unreadable = without.filter(|&row| unreadable::<IgnoredAny>(&plan, rows, row).is_some()).count() as u64;
         counts.broker_time += untimed;
         let of_partition = counts.of(self.partition);
         of_partition.broker_time += untimed;

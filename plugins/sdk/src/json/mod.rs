@@ -12,6 +12,7 @@ mod rest;
 mod scan;
 mod text;
 
+pub use reason::missing;
 pub use scan::{Key, Object, Rules};
 pub use text::Text;
 

@@ -1,7 +1,9 @@
 //! Why a record is not read, in words that the author of its producer understands.
 
-use super::scan::BYTE_ORDER_MARK;
+use super::scan::{BYTE_ORDER_MARK, Object, Rules};
 use crate::parser::Reject;
+use alloc::borrow::Cow;
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
 
@@ -17,6 +19,47 @@ const FORMATS: [(&[u8], &str); 6] = [
     (b"Obj\x01", "an Avro file, not JSON"),
     (b"<", "XML or HTML, not JSON"),
 ];
+
+/// What is written around events, by the keys of such an object, and what a producer's author can do.
+///
+/// # Source
+/// Kafka Connect's `JsonConverter` (`schemas.enable`), Debezium's change events.
+const ENVELOPES: [(&[&str], &str); 2] = [
+    (
+        &["schema", "payload"],
+        "a Kafka Connect envelope (schema, payload): set value.converter.schemas.enable=false in the connector",
+    ),
+    (
+        &["before", "after", "op"],
+        "a Debezium change event (before, after, op): let the connector unwrap it, ExtractNewRecordState does",
+    ),
+];
+
+/// Missing: the object `text` has no `field`, with what to do where it looks like an envelope around the event.
+#[cold]
+#[must_use]
+pub fn missing(text: &[u8], field: &str) -> Reject {
+    let keys = keys(text).unwrap_or_default();
+    let envelope = ENVELOPES.iter().find(|(all, _)| all.iter().all(|key| keys.contains(*key)));
+    Reject::missing(match envelope {
+        Some((_, what)) => format!("{field}; the record looks like {what}"),
+        None => field.into(),
+    })
+}
+
+/// The keys of an object.
+fn keys(text: &[u8]) -> Result<BTreeSet<Cow<'_, str>>, Reject> {
+    let mut object = Object::open_with(text, Rules::default())?;
+    let mut keys = BTreeSet::new();
+    let mut more = object.first()?;
+    while more {
+        let key = object.key()?;
+        keys.insert(key.name());
+        object.unknown(key)?;
+        more = object.more()?;
+    }
+    Ok(keys)
+}
 
 /// Malformed: `text` is not an object in JSON; reading it came to an end at byte `at`.
 #[cold]

@@ -1,6 +1,8 @@
 //! Facts about reasons: what the author of a producer reads of a record that was not read.
 
 use super::rescued::{read, read_by_name};
+use crate::bindings::parser::exports::wasmill::plugin::parser::RejectKind;
+use crate::json::missing;
 use alloc::vec::Vec;
 
 fn reason(record: impl AsRef<[u8]>) -> alloc::string::String {
@@ -73,6 +75,26 @@ fn mistakes_in_json_are_named_with_their_place() {
         (r#"{"page":"abc"#, "page: not JSON: ends at byte 12, inside the object: cut off?"),
     ] {
         assert_eq!(reason(record), want, "{record}");
+    }
+}
+
+#[test]
+fn an_envelope_around_the_event_is_named_where_a_field_is_missed() {
+    let connect = "user_id; the record looks like a Kafka Connect envelope (schema, payload): set \
+                   value.converter.schemas.enable=false in the connector";
+    let debezium = "user_id; the record looks like a Debezium change event (before, after, op): let the connector unwrap \
+                    it, ExtractNewRecordState does";
+    for (record, want) in [
+        (r#"{"schema":{"type":"struct"},"payload":{"user_id":"u"}}"#, connect),
+        (r#"{"payload":[NaN], "\u0073chema":null}"#, connect),
+        (r#"{"before":null,"after":{},"source":{},"op":"c","ts_ms":1}"#, debezium),
+        (r#"{"payload":{"user_id":"u"}}"#, "user_id"),
+        (r#"{"x":{"schema":1,"payload":2}}"#, "user_id"),
+        ("not JSON", "user_id"),
+        ("", "user_id"),
+    ] {
+        let reject = missing(record.as_bytes(), "user_id");
+        assert_eq!((reject.kind, &*reject.message), (RejectKind::Missing, want), "{record}");
     }
 }
 
