@@ -36,7 +36,7 @@ fn main() -> anyhow::Result<()> {
     let settings = Settings { bootstrap: bootstrap.clone(), topic: topic.clone(), ..Settings::default() };
     let admin = Admin::new(&settings)?;
     admin.create_topic(4, 1)?;
-    admin.wait_for_topic(&mut |why| println!("{why}"), &AtomicBool::new(false))?;
+    admin.wait_for_topic(None, &mut |why| println!("{why}"), &AtomicBool::new(false))?;
     let producer = ProducerSettings {
         bootstrap: settings.bootstrap,
         topic: settings.topic,

@@ -34,7 +34,7 @@ fn main() -> anyhow::Result<()> {
     let settings = Settings { bootstrap, topic, client_id: "throughput".to_owned(), ..Settings::default() };
     let admin = Admin::new(&settings)?;
     admin.create_topic(4, 1)?;
-    admin.wait_for_topic(&mut |why| println!("{why}"), &AtomicBool::new(false))?;
+    admin.wait_for_topic(None, &mut |why| println!("{why}"), &AtomicBool::new(false))?;
     for acks in ["1", "all"] {
         produce(&settings, acks, count)?;
     }

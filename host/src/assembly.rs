@@ -122,6 +122,15 @@ impl BesideVersion {
     }
 }
 
+impl Assembly {
+    /// Whether windows or folders go by the calendar of a time zone.
+    pub fn goes_by_a_calendar(&self) -> bool {
+        let windows = self.plan.aggregates.iter().map(|aggregate| aggregate.spec.window.zone());
+        let folders = self.output_specs.iter().filter_map(|spec| Some(spec.partition_by.as_ref()?.zone));
+        windows.chain(folders).any(|zone| zone != Zone::UTC)
+    }
+}
+
 /// Which of the outputs is which, by its place in [`Assembly::output_specs`].
 #[derive(Debug)]
 pub struct Outputs {

@@ -12,7 +12,8 @@ use crate::config::{Overrides, parse_duration, parse_instant};
 /// Values come from flags first, then from the pipeline file, which takes the environment through `${VAR:-default}`,
 /// then from defaults. `wasmill check FILE` shows what came of it.
 ///
-/// Exit codes: 0 = done, 1 = failed, 2 = wrong arguments or pipeline file, 3 = another process took the checkpoint over.
+/// Exit codes: 0 = done, 1 = failed, 2 = wrong arguments or pipeline file, 3 = another process took the checkpoint over,
+/// 4 = a run that ends by itself left records unread.
 #[derive(Debug, Parser)]
 #[command(name = "wasmill", version, propagate_version = true, max_term_width = 110)]
 pub struct Cli {
@@ -138,6 +139,12 @@ pub struct RunArgs {
     /// as long as they are open.
     #[arg(long, value_name = "DURATION")]
     pub wait_for_transactions: Option<String>,
+
+    /// How long such a run waits for brokers that do not answer, or for a topic that is not there [default: the file's]
+    ///
+    /// When that is over it says what is missing, and exits with code 4. `off` = it waits as long as that lasts.
+    #[arg(long, value_name = "DURATION")]
+    pub wait_for_broker: Option<String>,
 
     /// Show samples of the data on the terminal: raw, parsed, or an aggregate's rows; repeatable
     ///
@@ -435,6 +442,7 @@ impl RunArgs {
         set_text(&mut overrides, "--log-level", "log.level", self.log_level.as_deref());
         let wait = self.wait_for_transactions.as_deref();
         set_text(&mut overrides, "--wait-for-transactions", "source.wait_for_transactions", wait);
+        set_text(&mut overrides, "--wait-for-broker", "source.wait_for_broker", self.wait_for_broker.as_deref());
         overrides
     }
 

@@ -49,6 +49,17 @@ pub enum End {
     /// What is left of what there was at the start waited behind open transactions for longer than it was to be waited
     /// for.
     Unread(Vec<Unread>),
+    /// Kafka did not give what is left of it, or what there is at all, for longer than it was to be waited for: why.
+    Away(String),
+}
+
+/// What a run that ends by itself may wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waiting {
+    /// The end of transactions.
+    Transactions,
+    /// Brokers.
+    Brokers,
 }
 
 /// What people see of checkpoints.
@@ -110,10 +121,12 @@ pub struct Coordinator {
     pub partitions: BTreeSet<i32>,
     /// How many workers have read everything they were to read.
     pub caught_up: usize,
-    /// Since when nothing is left to read but what waits for transactions.
-    pub waiting: Option<Instant>,
-    /// How long that may last in a run that ends by itself; `None` = as long as it does.
+    /// For what alone it waits, and since when.
+    pub waiting: Option<(Waiting, Instant)>,
+    /// How long a run that ends by itself waits for transactions when nothing else is left; `None` = any time.
     pub wait_for_transactions: Option<Duration>,
+    /// How long it waits for brokers; `None` = any time.
+    pub wait_for_broker: Option<Duration>,
     /// How much older its newest record must be than the newest of all for a partition not to hold the watermark when a
     /// run ends by itself, µs; `None` = all hold it.
     pub idle_timeout_us: Option<i64>,

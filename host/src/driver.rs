@@ -145,6 +145,8 @@ impl Driver {
             }
             if !caught_up && self.has_caught_up() {
                 caught_up = true;
+                // Nothing is asked of brokers any more.
+                self.trouble(None);
                 let partitions: Vec<i32> = self.watches.keys().copied().collect();
                 for partition in partitions {
                     self.settle(partition);
@@ -490,7 +492,8 @@ impl Driver {
         let look = self.shared.lookout.last();
         let places = self.worker.lanes().map(|(p, lane)| (p, self.place(p, lane.next_offset(), &look)));
         standing.partitions = places.collect();
-        standing.unread = self.only_transactions_left();
+        standing.left = self.behind_the_end().collect();
+        standing.held = self.only_transactions_left(&standing.left);
         drop(standing);
         self.shared.state_budget.check(&self.outputs.names, &self.shared.standing)
     }

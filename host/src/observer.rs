@@ -211,6 +211,7 @@ impl Observer {
             End::Interrupted => "stopped without a final checkpoint",
             End::CaughtUp => "caught up after the final checkpoint",
             End::Unread(_) => "stopped after the final checkpoint with records unread",
+            End::Away(_) => "stopped with records unread",
         };
         format!(
             "{how}: {records} records, {rows} rows ({untimed} with the broker's time), {dead}, {filtered} filtered, \

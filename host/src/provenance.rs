@@ -1,18 +1,21 @@
 //! What every output file of a run says of its origin besides plugins and offsets.
 
 use std::path::{Component, Path, PathBuf};
+use wasmill_pipeline::window::DATA_VERSION;
 
 /// Keys and values of the files' [`Origin`](crate::sink::Origin).
 ///
 /// `wasmill.version`, `wasmill.pipeline`, `wasmill.run` (of an isolated run), `wasmill.config` (the SHA-256 of the
-/// configuration in effect) and `wasmill.checkpoints`: the checkpoint folder, relative to the output root, so that both
-/// may be moved together.
+/// configuration in effect), `wasmill.time-zones` (the version of the IANA database, where windows or folders go by a time
+/// zone's calendar) and `wasmill.checkpoints`: the checkpoint folder, relative to the output root, so that both may be moved
+/// together.
 pub fn of(
     pipeline: &str,
     run: Option<&str>,
     config_digest: &str,
     output_root: &Path,
     checkpoints: &Path,
+    by_calendar: bool,
 ) -> Vec<(String, String)> {
     let mut entries = vec![
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
@@ -21,6 +24,7 @@ pub fn of(
         ("checkpoints", relative(output_root, checkpoints).display().to_string()),
     ];
     entries.extend(run.map(|run| ("run", run.to_owned())));
+    entries.extend(by_calendar.then(|| ("time-zones", DATA_VERSION.to_owned())));
     entries.into_iter().map(|(name, value)| (format!("wasmill.{name}"), value)).collect()
 }
 

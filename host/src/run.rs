@@ -16,7 +16,7 @@ use crate::driver::{Driver, Reading, Watch};
 use crate::failpoint;
 use crate::failure::Failure;
 use crate::faults::{Faults, Verdict};
-use crate::kafka::{Admin, Looker, Lookout, Settings, Source, Start, Waker};
+use crate::kafka::{self, Admin, Looker, Lookout, Settings, Source, Start, Waker};
 use crate::provenance;
 use crate::recovery::{Beginning, recover_files, take_over};
 use crate::shared::{INBOX, LOWER, Samples, Shared, Standing, Wires, lock};
@@ -66,6 +66,8 @@ pub struct Options {
     pub fail_on_data_loss: bool,
     /// How long a run that ends by itself waits for open transactions when nothing else is left; `None` = any time.
     pub wait_for_transactions: Option<Duration>,
+    /// How long such a run waits for brokers, or for the topic; `None` = any time.
+    pub wait_for_broker: Option<Duration>,
     /// The most records read between two checkpoints.
     pub max_records: Option<u64>,
     /// The most memory that open state may take; `None` = any amount.
@@ -153,11 +155,18 @@ fn attempts(
     let mut backoff = BACKOFF.0;
     let mut failures = 0;
     let mut go_back = None;
+    // Since when Kafka does not give what is needed to begin.
+    let mut away_since: Option<Instant> = None;
     loop {
         let made = lock(&view.progress).made;
         let disk = Arc::new(RealDisk);
-        let result = Attempt { disk, files, options, view, taps, stop, go_back: go_back.as_deref() }.run();
-        *lock(&view.shared) = None;
+        let since = *away_since.get_or_insert_with(Instant::now);
+        let wait = options.wait_for_broker.filter(|_| options.until_caught_up);
+        let left = wait.map(|wait| wait.saturating_sub(since.elapsed()));
+        let result = Attempt { disk, files, options, view, taps, stop, go_back: go_back.as_deref(), wait: left }.run();
+        if lock(&view.shared).take().is_some() {
+            away_since = None;
+        }
         let failure = match result {
             Ok(end) => return Ok(end),
             Err(failure) if stop.load(Ordering::SeqCst) => {
@@ -187,6 +196,10 @@ fn attempts(
             Verdict::Retry => {}
         }
         failures += 1;
+        let over = away_since.zip(wait).is_some_and(|(since, wait)| since.elapsed() >= wait);
+        if over && failure.error.is::<kafka::Error>() && failure.class == Class::Unavailable {
+            return Ok(End::Away(format!("{:#}", failure.error)));
+        }
         match failure.class {
             Class::Unavailable => {}
             Class::Plugin | Class::Bug if failures < MOST_FAILURES => {}
@@ -226,6 +239,8 @@ struct Attempt<'a> {
     files: &'a Arc<Assembly>,
     /// Why the swap on probation is to be taken back, if it is.
     go_back: Option<&'a str>,
+    /// How long to wait for brokers and the topic; `None` = any time.
+    wait: Option<Duration>,
     options: &'a Options,
     view: &'a Arc<View>,
     taps: &'a Taps,
@@ -420,6 +435,7 @@ impl Attempt<'_> {
             caught_up: 0,
             waiting: None,
             wait_for_transactions: self.options.wait_for_transactions,
+            wait_for_broker: self.options.wait_for_broker,
             idle_timeout_us: self.options.time.idle_timeout_us,
             answered: AnsweredTime::default(),
             faults: self.view.faults.clone(),
@@ -489,8 +505,10 @@ impl Attempt<'_> {
     ) -> Result<Driver, Failure> {
         let naming = FileNaming { run: self.file_run(), generation, worker: number };
         let Options { pipeline, run, config_digest, output_root, checkpoint_path, .. } = self.options;
-        let provenance = provenance::of(pipeline, run.as_deref(), config_digest, output_root, checkpoint_path);
         let specs = &assembly.output_specs;
+        let by_calendar = assembly.goes_by_a_calendar();
+        let provenance =
+            provenance::of(pipeline, run.as_deref(), config_digest, output_root, checkpoint_path, by_calendar);
         let writers = Writers::new(self.disk.clone(), specs, output_root, naming, &provenance)?;
         let idle_timeout = self.options.time.idle_timeout_us.map(|us| Duration::from_micros(us.unsigned_abs()));
         let anchors = source.partitions().into_iter().filter_map(|p| Some((p, *anchors.get(&p)?))).collect();

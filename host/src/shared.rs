@@ -172,8 +172,10 @@ pub struct Standing {
     pub comparisons: BTreeMap<usize, Comparison>,
     /// Where each of its partitions stands.
     pub partitions: BTreeMap<i32, Place>,
-    /// What is left to read before the ends of this run, where all of it lies behind open transactions; else empty.
-    pub unread: Vec<Unread>,
+    /// What is left to read before the ends of this run.
+    pub left: Vec<Unread>,
+    /// Whether there is some, and all of it lies behind open transactions.
+    pub held: bool,
     /// What the source waits for, if it does.
     pub trouble: Option<String>,
     /// Records that the broker had removed before they were read.

@@ -74,6 +74,21 @@ fn without_an_idle_timeout_every_partition_holds() {
 }
 
 #[test]
+fn a_run_that_ends_waits_for_no_broker_or_topic_that_never_comes() {
+    let broker = EmbeddedBroker::start("t", 1).unwrap();
+    for (bootstrap, topic, missing) in [
+        ("127.0.0.1:1", "t", "nothing at 127.0.0.1:1 "),
+        (broker.bootstrap(), "other", "there is no such topic: topic=other; "),
+    ] {
+        let job = Job::clicks(bootstrap, topic);
+        for end in ["--until-caught-up", "--drain"] {
+            let run = job.run(&[end, "--wait-for-broker", "1s"]).expect(4);
+            run.says(&["kafka did not give all that is to be read: ", missing, "source.wait_for_broker"]);
+        }
+    }
+}
+
+#[test]
 fn start_offsets_that_the_topic_cannot_have_are_mistakes_told_at_once() {
     let broker = EmbeddedBroker::start("t", 2).unwrap();
     let job = Job::clicks(broker.bootstrap(), "t");

@@ -272,7 +272,7 @@ fn a_missing_topic_is_waited_for_until_cancelled() {
         told.push(why.to_owned());
         cancel.store(true, std::sync::atomic::Ordering::Relaxed);
     };
-    assert!(admin.wait_for_topic(&mut on_wait, &cancel).is_err());
+    assert!(admin.wait_for_topic(None, &mut on_wait, &cancel).is_err());
     assert!(told.len() == 1 && told[0].starts_with("there is no such topic: topic=other; "), "{told:?}");
 }
 
@@ -292,7 +292,7 @@ fn topic(broker: &RealKafka, topic: &str, partitions: i32) -> (Settings, Admin, 
     let admin = Admin::new(&settings).unwrap();
     assert!(admin.create_topic(partitions, 1).unwrap());
     assert!(!admin.create_topic(partitions, 1).unwrap());
-    let found = admin.wait_for_topic(&mut |_| {}, &AtomicBool::new(false)).unwrap();
+    let found = admin.wait_for_topic(None, &mut |_| {}, &AtomicBool::new(false)).unwrap();
     assert_eq!(found, (0..partitions).collect::<Vec<_>>());
     let producer = producer(&settings);
     (settings, admin, producer)
@@ -333,7 +333,7 @@ fn a_topic_made_anew_is_data_loss(broker: &RealKafka) {
     while !admin.create_topic(1, 1).is_ok_and(|made| made) {
         assert!(started.elapsed() < PATIENCE);
     }
-    admin.wait_for_topic(&mut |_| {}, &AtomicBool::new(false)).unwrap();
+    admin.wait_for_topic(None, &mut |_| {}, &AtomicBool::new(false)).unwrap();
     let mut source = source(&settings, &[(0, 100)]).unwrap();
     let loss = poll_until(&mut source, |_, found| match found {
         Poll::DataLoss { expected, found, end, .. } => Some((expected, found, end)),
@@ -364,7 +364,7 @@ fn an_outage_is_survived(broker: &RealKafka) {
     let mut told = 0;
     let cancel = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| admin.wait_for_topic(&mut |_| told += 1, &cancel));
+        let waiting = scope.spawn(|| admin.wait_for_topic(None, &mut |_| told += 1, &cancel));
         broker.start_again();
         assert_eq!(waiting.join().unwrap().unwrap(), [0]);
     });

@@ -8,6 +8,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Int64Type, TimestampMicrosecondType};
 use job::{BROKER_TIME_MS, Job, click, clicks, files, write};
 use wasmill::kafka::EmbeddedBroker;
+use wasmill_pipeline::window::DATA_VERSION;
 
 /// An event at this time.
 fn click_at(n: usize, time: &str) -> Vec<u8> {
@@ -57,6 +58,10 @@ fn a_day_of_a_zone_has_25_hours_when_its_clock_is_set_back_and_a_folder_of_its_d
     };
     assert_eq!(folders("counts"), ["2023-10-28", "2023-10-29", "2023-10-30"]);
     assert_eq!(folders("events_raw"), ["2023-10-28", "2023-10-29"]);
+    let file = &files(&job.output().join("counts"))[0];
+    let explained = job::run(&["explain", file.to_str().unwrap()]).expect(0);
+    let data = format!("time zones     IANA data {DATA_VERSION}");
+    assert!(explained.stdout.contains(&data), "{}", explained.stdout);
 }
 
 #[test]

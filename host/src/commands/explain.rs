@@ -180,6 +180,9 @@ fn tell(explanation: &Explanation, out: &mut impl Write) -> std::io::Result<()> 
     let run = origin.get("run").map(|run| format!(", run {}", shown(run))).unwrap_or_default();
     writeln!(out, "written by     wasmill {}, pipeline {}{run}", said("version"), said("pipeline"))?;
     writeln!(out, "configuration  sha256 {}", said("config"))?;
+    if let Some(data) = origin.get("time-zones") {
+        writeln!(out, "time zones     IANA data {}, of windows or folders by a calendar", shown(data))?;
+    }
     for plugin in plugins {
         writeln!(out, "plugin         {} sha256 {}", shown(&plugin.name), shown(&plugin.digest))?;
         match (&plugin.component, checkpoint) {

@@ -135,7 +135,7 @@ fn wait_for_topic(config: &GenerateConfig, bootstrap: &str, create: bool, stop: 
             }
         }
     }
-    admin.wait_for_topic(&mut tell, stop).map(|_| ()).map_err(|error| classed(error.class(), error.into()))
+    admin.wait_for_topic(None, &mut tell, stop).map(|_| ()).map_err(|error| classed(error.class(), error.into()))
 }
 
 /// `SIGXFSZ` as Linux numbers it: a file would grow beyond the process's limit. Once it is received it no longer kills

@@ -117,14 +117,25 @@ pub fn run(args: &RunArgs, instantiate: &Arc<dyn Instantiate>) -> anyhow::Result
     for wrong in observer.verdict() {
         tracing::warn!("{wrong}");
     }
-    let End::Unread(unread) = end else { return Ok(Exit::Done) };
-    let unread: Vec<String> = unread.iter().map(ToString::to_string).collect();
-    tracing::error!(
-        "records behind open transactions were not read: {}; the next run goes on there, source.wait_for_transactions says \
-         how long a run waits for them",
-        unread.join(", ")
-    );
-    Ok(Exit::Unread)
+    match end {
+        End::Unread(unread) => {
+            let unread: Vec<String> = unread.iter().map(ToString::to_string).collect();
+            tracing::error!(
+                "records behind open transactions were not read: {}; the next run goes on there, \
+                 source.wait_for_transactions says how long a run waits for them",
+                unread.join(", ")
+            );
+            Ok(Exit::Unread)
+        }
+        End::Away(why) => {
+            tracing::error!(
+                "kafka did not give all that is to be read: {why}; the next run goes on there, source.wait_for_broker says \
+                 how long a run waits for brokers and the topic"
+            );
+            Ok(Exit::Unread)
+        }
+        End::Stopped | End::Interrupted | End::CaughtUp => Ok(Exit::Done),
+    }
 }
 
 /// The embedded broker forgets everything with the process, so its checkpoints are a run's own, unless one is named.
@@ -197,6 +208,7 @@ fn options(args: &RunArgs, config: &Config, bootstrap: &str, workers: usize) -> 
         },
         fail_on_data_loss: config.source.on_data_loss == OnDataLoss::Fail,
         wait_for_transactions: config.source.wait_for_transactions,
+        wait_for_broker: config.source.wait_for_broker,
         max_records: config.source.max_offsets_per_trigger,
         state_bytes: config.limits.state_bytes,
         time: config.time.clone(),

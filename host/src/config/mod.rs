@@ -150,6 +150,8 @@ pub struct Source {
     pub on_data_loss: OnDataLoss,
     /// How long a run that ends by itself waits for open transactions when nothing else is left; `None` = any time.
     pub wait_for_transactions: Option<Duration>,
+    /// How long such a run waits for brokers and the topic; `None` = any time.
+    pub wait_for_broker: Option<Duration>,
     /// The most records read in a checkpoint interval; `None` = no limit. Above 0.
     pub max_offsets_per_trigger: Option<u64>,
     /// The group whose offsets show the progress to lag tools.

@@ -43,6 +43,9 @@ pub(super) const UNREADABLE: [(&str, Unreadable); 2] =
 /// looks for such every ten seconds: what is still open after two has been given more time by somebody.
 const WAIT_FOR_TRANSACTIONS: Duration = Duration::from_mins(2);
 
+/// How long a run that ends by itself waits for brokers and the topic: far longer than a broker takes to start.
+const WAIT_FOR_BROKER: Duration = Duration::from_mins(2);
+
 /// A whole pipeline file.
 pub(super) fn pipeline(root: &mut Section<'_>, loader: &Loader<'_>) -> Config {
     let mut section = root.section("pipeline");
@@ -144,6 +147,7 @@ fn source(root: &mut Section<'_>, pipeline: &str) -> Source {
             one_of(&[("skip", OnDataLoss::Skip), ("fail", OnDataLoss::Fail)]),
         ),
         wait_for_transactions: section.or("wait_for_transactions", Some(WAIT_FOR_TRANSACTIONS), value::positive_or_off),
+        wait_for_broker: section.or("wait_for_broker", Some(WAIT_FOR_BROKER), value::positive_or_off),
         max_offsets_per_trigger: section.optional("max_offsets_per_trigger", value::count).filter(|most| *most > 0),
         group_id: section.or("group_id", format!("wasmill-{pipeline}"), value::text),
         kafka: section.settings("kafka"),

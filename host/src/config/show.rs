@@ -1,6 +1,6 @@
 //! How a configuration is shown: as a pipeline file with every value in effect, its secrets masked.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use toml::{Table, Value};
 use wasmill_pipeline::fault::{FaultPolicy, FaultRules};
@@ -138,10 +138,8 @@ fn source(source: &Source) -> Table {
         ("topic", source.topic.clone().into()),
         ("start", source.start.to_string().into()),
         ("on_data_loss", on_data_loss.into()),
-        (
-            "wait_for_transactions",
-            source.wait_for_transactions.map_or("off".into(), |wait| format_duration(wait).into()),
-        ),
+        ("wait_for_transactions", or_off(source.wait_for_transactions)),
+        ("wait_for_broker", or_off(source.wait_for_broker)),
         ("group_id", source.group_id.clone().into()),
     ]);
     shown.extend(source.max_offsets_per_trigger.map(|most| ("max_offsets_per_trigger".into(), (most as i64).into())));
@@ -149,6 +147,10 @@ fn source(source: &Source) -> Table {
         shown.insert("kafka".into(), settings(&source.kafka).into());
     }
     shown
+}
+
+fn or_off(wait: Option<Duration>) -> Value {
+    wait.map_or("off".into(), |wait| format_duration(wait).into())
 }
 
 fn settings(settings: &BTreeMap<String, String>) -> Table {

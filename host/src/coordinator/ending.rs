@@ -1,6 +1,6 @@
 //! How a run ends by itself: when everything was read, or when what is left waits for transactions for too long.
 
-use super::{Coordinator, End, Published};
+use super::{Coordinator, End, Published, Waiting};
 use crate::clock;
 use crate::failure::Failure;
 use crate::shared::{Command, Unread, lock};
@@ -14,28 +14,52 @@ impl Coordinator {
         if self.caught_up == self.commands.len() {
             return self.end_caught_up().map(Some);
         }
-        let unread = self.only_transactions_left();
-        if unread.is_empty() {
+        let Some(what) = self.waits_for() else {
             self.waiting = None;
             return Ok(None);
-        }
-        let since = *self.waiting.get_or_insert_with(Instant::now);
-        if self.wait_for_transactions.is_none_or(|longest| since.elapsed() < longest) {
+        };
+        let since = match self.waiting {
+            Some((before, since)) if before == what => since,
+            _ => self.waiting.insert((what, Instant::now())).1,
+        };
+        let longest = match what {
+            Waiting::Transactions => self.wait_for_transactions,
+            Waiting::Brokers => self.wait_for_broker,
+        };
+        if longest.is_none_or(|longest| since.elapsed() < longest) {
             return Ok(None);
         }
+        let end = self.unread(what);
         // Nothing is closed beyond what is over: the records may still come, and the next run is to find their windows.
         self.phase("stopping");
         self.last_cut()?;
-        Ok(Some(End::Unread(unread)))
+        Ok(Some(end))
     }
 
-    /// What is left to read, where all of it waits for transactions.
-    fn only_transactions_left(&self) -> Vec<Unread> {
-        let standing = self.shared.standing.iter();
-        let waiting: Vec<Vec<Unread>> = standing.map(|standing| lock(standing).unread.clone()).collect();
-        let waiting: Vec<Vec<Unread>> = waiting.into_iter().filter(|unread| !unread.is_empty()).collect();
-        let all_wait = self.caught_up + waiting.len() == self.commands.len();
-        if all_wait { waiting.concat() } else { Vec::new() }
+    /// What alone is left to wait for, in a run that ends by itself.
+    fn waits_for(&self) -> Option<Waiting> {
+        let (mut workers, mut what) = (0, Waiting::Transactions);
+        for standing in &self.shared.standing {
+            let standing = lock(standing);
+            let away = standing.trouble.is_some() && !standing.left.is_empty();
+            if away {
+                what = Waiting::Brokers;
+            }
+            workers += usize::from(away || standing.held);
+        }
+        (workers > 0 && self.caught_up + workers == self.commands.len()).then_some(what)
+    }
+
+    /// The end of a run that did not read everything.
+    fn unread(&self, what: Waiting) -> End {
+        let standings = self.shared.standings();
+        let left: Vec<Unread> = standings.iter().flat_map(|standing| standing.left.iter().copied()).collect();
+        if what == Waiting::Transactions {
+            return End::Unread(left);
+        }
+        let troubles = standings.iter().filter_map(|standing| standing.trouble.clone());
+        let missing: Vec<String> = left.iter().map(ToString::to_string).chain(troubles).collect();
+        End::Away(missing.join(", "))
     }
 
     fn end_caught_up(&mut self) -> Result<End, Failure> {

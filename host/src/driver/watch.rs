@@ -150,15 +150,14 @@ impl Driver {
         self.reading.until.is_some() && self.behind_the_end().next().is_none()
     }
 
-    /// What is left to read before the ends of this run, where all of it lies behind open transactions; else nothing.
-    pub(super) fn only_transactions_left(&self) -> Vec<Unread> {
+    /// Whether something is left to read, and all of it lies behind open transactions.
+    pub(super) fn only_transactions_left(&self, left: &[Unread]) -> bool {
         let held = |of: &Unread| self.watches.get(&of.partition).is_some_and(|watch| watch.held().is_some());
-        let left: Vec<Unread> = self.behind_the_end().collect();
-        if left.iter().all(held) { left } else { Vec::new() }
+        !left.is_empty() && left.iter().all(held)
     }
 
     /// Partitions that were not read to the ends of this run.
-    fn behind_the_end(&self) -> impl Iterator<Item = Unread> {
+    pub(super) fn behind_the_end(&self) -> impl Iterator<Item = Unread> {
         self.reading.until.iter().flatten().filter_map(move |(&partition, &end)| {
             let mine = self.watches.contains_key(&partition) && !self.source.reached(partition, end);
             let from = || self.source.read_to(partition).or(self.source.position(partition)).unwrap_or_default();

@@ -89,7 +89,7 @@ fn nothing_is_lost_on_the_embedded_broker_when_paced_by_the_reader() {
         ..Settings::default()
     };
     let stop = AtomicBool::new(false);
-    let partitions = Admin::new(&settings).unwrap().wait_for_topic(&mut |_| {}, &stop).unwrap();
+    let partitions = Admin::new(&settings).unwrap().wait_for_topic(None, &mut |_| {}, &stop).unwrap();
     assert_eq!(partitions, [0]);
     let producer = Producer::new(
         &ProducerSettings {

@@ -65,16 +65,23 @@ impl Admin {
     }
 
     /// The topic's partitions in order, as soon as the topic is there and each of them has a leader that can be reached
-    /// from here. Waits as long as it takes: `on_wait` is told why at once and then every few seconds.
+    /// from here. Waits for so long, `None` = as long as it takes: `on_wait` is told why at once and then every few seconds.
     ///
     /// # Errors
-    /// `Cancelled` within two seconds after `cancel` became true.
-    pub fn wait_for_topic(&self, on_wait: &mut dyn FnMut(&str), cancel: &AtomicBool) -> Result<Vec<i32>> {
+    /// `Cancelled` within two seconds after `cancel` became true; what was waited for, where that took too long.
+    pub fn wait_for_topic(
+        &self,
+        longest: Option<Duration>,
+        on_wait: &mut dyn FnMut(&str),
+        cancel: &AtomicBool,
+    ) -> Result<Vec<i32>> {
+        let began = Instant::now();
         let mut told: Option<Instant> = None;
         let mut pause = BACKOFF.0;
         while !cancel.load(Ordering::Relaxed) {
             let why = match self.look(LOOK).and_then(|topic| self.reach(&topic).map(|()| topic.partitions())) {
                 Ok(partitions) => return Ok(partitions),
+                Err(why) if longest.is_some_and(|longest| began.elapsed() >= longest) => return Err(why),
                 Err(Error::Refused(why) | Error::Unavailable { why, .. }) => why,
                 Err(why) => why.to_string(),
             };
@@ -82,7 +89,8 @@ impl Admin {
                 told = Some(Instant::now());
                 on_wait(&why);
             }
-            std::thread::sleep(pause);
+            let left = longest.map_or(pause, |longest| longest.saturating_sub(began.elapsed()));
+            std::thread::sleep(pause.min(left));
             pause = (pause * 2).min(BACKOFF.1);
         }
         Err(Error::Cancelled)

@@ -53,7 +53,7 @@ impl Attempt<'_> {
             }
         }
         let mut on_wait = |what: &str| self.view.wait(&format!("waiting for kafka: {what}"));
-        Ok(admin.wait_for_topic(&mut on_wait, self.stop)?)
+        Ok(admin.wait_for_topic(self.wait, &mut on_wait, self.stop)?)
     }
 }
 
