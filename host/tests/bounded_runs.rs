@@ -77,7 +77,7 @@ fn without_an_idle_timeout_every_partition_holds() {
 fn a_run_that_ends_waits_for_no_broker_or_topic_that_never_comes() {
     let broker = EmbeddedBroker::start("t", 1).unwrap();
     for (bootstrap, topic, missing) in [
-        ("127.0.0.1:1", "t", "nothing at 127.0.0.1:1 "),
+        ("127.0.0.1:1", "t", "127.0.0.1:1 refuses connections"),
         (broker.bootstrap(), "other", "there is no such topic: topic=other; "),
     ] {
         let job = Job::clicks(bootstrap, topic);
