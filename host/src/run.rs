@@ -417,10 +417,9 @@ impl Attempt<'_> {
         lock(&self.view.progress).phase = "running";
         let (discovered, discovery) = topic::discover(admin, until.is_some());
         let partitions = beginning.partitions.keys().copied().collect();
-        let root = self.options.output_root.clone();
         let identity = self.identity(assembly, beginning.manifest.as_ref());
         let coordinator = Coordinator {
-            checkpointer: beginning.checkpointer(self.disk.clone(), store, root, identity),
+            checkpointer: beginning.checkpointer(self.disk.clone(), store, self.options.output_root.clone(), identity),
             interval: self.options.checkpoint_interval,
             max_records: self.options.max_records,
             drain: self.options.drain,
