@@ -227,6 +227,7 @@ pub fn start_with_files(
         segments,
         probation,
         // Recovery has given them their final names.
+        files_of: number,
         files: none(),
         open_files: none(),
         seen: files.versions.digests(),

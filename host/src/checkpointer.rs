@@ -205,6 +205,7 @@ impl Checkpointer {
             plugins: self.identity.plugins.clone(),
             counters: totals.to_counters(),
             segments: self.segments.clone(),
+            files_of: number,
             files: json(serde_json::to_value(&finished))?,
             open_files: json(serde_json::to_value(&files.open))?,
             beside: self.identity.beside.clone(),

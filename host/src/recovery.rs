@@ -75,6 +75,7 @@ pub fn go_back(
         generation: store.generation(),
         format: store::FORMAT,
         // Those of the boundary were committed before any checkpoint of the swap was made.
+        files_of: manifest.checkpoint + 1,
         files,
         segments,
         open_files: none(),
@@ -112,36 +113,53 @@ pub fn recover_files(
     manifest: Option<&Manifest>,
 ) -> Result<RecoveredFiles, Failure> {
     sink::make_root(disk, root)?;
-    let mut held = Vec::new();
-    if let Some(manifest) = manifest {
-        let finished: Vec<StagedFile> = files(manifest, "files", &manifest.files)?;
-        let mut open: Vec<OpenFile> = files(manifest, "open files", &manifest.open_files)?;
-        if mutation::on(Mutation::OpenFilesForgotten) {
-            open.clear();
+    let mut manifest = manifest.cloned();
+    let held = loop {
+        let Some(manifest) = &mut manifest else { break Vec::new() };
+        match complete_files(disk, root, store, manifest) {
+            // A process that was overtaken has done it meanwhile, and a reader may have moved what it left to readers.
+            Err(_) if store.leave_out_committed(manifest)? => {}
+            done => break done?,
         }
-        if manifest.probation.is_some() {
-            held = files(manifest, "held files", &manifest.held)?;
-        }
-        let mut completed = sink::complete(disk, root, &open)?;
-        if manifest.probation.is_some() && !mutation::on(Mutation::OpenCommittedOnProbation) {
-            let completed = std::mem::take(&mut completed);
-            if !mutation::on(Mutation::OpenForgottenOnProbation) {
-                sink::hold(disk, root, &completed)?;
-                held.extend(completed);
-            }
-        }
-        let files = finished.iter().chain(&completed);
-        sink::note_files(disk, root, files, &manifest.boundary(), manifest.created_at_us)?;
-        sink::recover(disk, root, &finished, &completed)?;
-        failpoint::reach("files-recovered");
-        if manifest.probation.is_none() {
-            store.note_recovered(manifest.checkpoint)?;
-        }
-    }
+    };
     let kept = held.iter().filter(|_| !mutation::on(Mutation::HeldSwept));
     let keep: HashSet<String> = kept.map(|file| file.staged.clone()).collect();
     let swept = sink::sweep(disk, root, run, store.generation(), &keep)?;
     Ok(RecoveredFiles { held, swept })
+}
+
+/// Gives the files that stay staged.
+fn complete_files(
+    disk: &dyn Disk,
+    root: &Path,
+    store: &LocalStore,
+    manifest: &Manifest,
+) -> Result<Vec<StagedFile>, Failure> {
+    let mut held = Vec::new();
+    let finished: Vec<StagedFile> = files(manifest, "files", &manifest.files)?;
+    let mut open: Vec<OpenFile> = files(manifest, "open files", &manifest.open_files)?;
+    if mutation::on(Mutation::OpenFilesForgotten) {
+        open.clear();
+    }
+    if manifest.probation.is_some() {
+        held = files(manifest, "held files", &manifest.held)?;
+    }
+    let mut completed = sink::complete(disk, root, &open)?;
+    if manifest.probation.is_some() && !mutation::on(Mutation::OpenCommittedOnProbation) {
+        let completed = std::mem::take(&mut completed);
+        if !mutation::on(Mutation::OpenForgottenOnProbation) {
+            sink::hold(disk, root, &completed)?;
+            held.extend(completed);
+        }
+    }
+    let files = finished.iter().chain(&completed);
+    sink::note_files(disk, root, files, &manifest.boundary(), manifest.created_at_us)?;
+    sink::recover(disk, root, &finished, &completed)?;
+    failpoint::reach("files-recovered");
+    if manifest.probation.is_none() {
+        store.note_recovered(manifest.checkpoint)?;
+    }
+    Ok(held)
 }
 
 fn files<T: serde::de::DeserializeOwned>(

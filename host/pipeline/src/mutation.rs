@@ -35,6 +35,8 @@ pub enum Mutation {
     PublishOverExisting,
     /// The last checkpoint is recovered from without taking it over.
     TakeOverForgotten,
+    /// That files have their final names is not believed of a checkpoint that was taken over since.
+    NotesOfOthersIgnored,
     /// Segments that the newest manifest needs are removed.
     NewestPruned,
     /// The watermark of every partition is restored as that of the furthest.
@@ -109,7 +111,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 50] = [
+    pub const ALL: [Self; 51] = [
         Self::NextOffsetTooHigh,
         Self::LateByTheFastest,
         Self::CloseWhileCutting,
@@ -125,6 +127,7 @@ impl Mutation {
         Self::ContentsNotSynced,
         Self::PublishOverExisting,
         Self::TakeOverForgotten,
+        Self::NotesOfOthersIgnored,
         Self::NewestPruned,
         Self::WatermarkTooHigh,
         Self::ClosedForgotten,

@@ -126,6 +126,11 @@ impl Commit<'_> {
         }
         for file in completed {
             let whole = self.root.join(whole_name(&file.staged));
+            // Whoever else recovers takes the open file away once it is committed: then it may be a reader's by now.
+            let open = self.length(&self.root.join(&file.staged))?;
+            if open.is_none() && self.length(&self.root.join(&file.path))?.is_none() {
+                return Err(Error::gone(&file.staged, file.rows));
+            }
             self.place(&whole, file, &mut folders)?;
             failpoint::reach("open-file-linked");
             done.extend([whole, self.root.join(&file.staged)]);
@@ -175,10 +180,11 @@ impl Commit<'_> {
             Ok(()) => Ok(()),
             Err(error) if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {
                 // Another process was faster.
-                if self.length(&to)? == Some(file.bytes) {
-                    return Ok(());
+                match self.length(&to)? {
+                    Some(bytes) if bytes == file.bytes => Ok(()),
+                    None if error.kind() == io::ErrorKind::NotFound => Err(Error::gone(&file.staged, file.rows)),
+                    _ => Err(Error::io("commit file", &to)(error)),
                 }
-                Err(Error::io("commit file", &to)(error))
             }
             // A file system without hard links; nobody but the owner of this checkpoint makes files of this name. A power
             // loss amid a rename may take both names there, so it is a copy that gets the final one.

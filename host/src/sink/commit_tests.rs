@@ -70,6 +70,19 @@ fn recovery_twice_is_recovery() {
 }
 
 #[test]
+fn what_was_completed_of_a_file_that_another_process_has_committed_meanwhile_is_not_put_there_again() {
+    let mut world = World::new(BOTH);
+    let (writers, cut) = written_past_a_cut(&mut world);
+    drop(writers);
+    let completed = complete(&RealDisk, world.root(), &cut.open).unwrap();
+    // The other one's last step, and a reader's.
+    cut.open.iter().for_each(|open| fs::remove_file(world.root().join(&open.file.staged)).unwrap());
+    let error = recover(&RealDisk, world.root(), &[], &completed).unwrap_err();
+    assert!(matches!(error, Error::Gone { .. }), "{error}");
+    assert!(world.rows().is_empty(), "it is there");
+}
+
+#[test]
 fn recovery_may_end_at_any_step_and_begin_again() {
     for steps in 0.. {
         let mut world = World::new(BOTH);

@@ -102,16 +102,11 @@ impl LocalStore {
             for segment in &manifest.segments {
                 look_at(self.disk.as_ref(), &self.segment_path(segment)?, segment.bytes)?;
             }
-            // What has its final name is the readers' since, who may have moved it.
-            if self.is_noted(&Name::Recovered(manifest.checkpoint))? {
-                manifest.files = serde_json::Value::Array(Vec::new());
-                manifest.open_files = serde_json::Value::Array(Vec::new());
-            } else if self.is_noted(&Name::Committed(manifest.checkpoint))? {
-                manifest.files = serde_json::Value::Array(Vec::new());
-            }
+            self.leave_out_committed(&mut manifest)?;
             if mutation::on(Mutation::TakeOverForgotten) {
                 return Ok(Some(manifest));
             }
+            manifest.files_of = *manifest.with_these_files().start();
             manifest.checkpoint += 1;
             manifest.generation = self.generation;
             manifest.format = FORMAT;
@@ -246,9 +241,33 @@ impl LocalStore {
         durable::sync_folder(self.disk.as_ref(), &self.dir)
     }
 
-    fn is_noted(&self, name: &Name) -> Result<bool, Error> {
-        let path = self.dir.join(name.to_string());
-        Ok(self.disk.length(&path).map_err(Error::io("look for", &path))?.is_some())
+    /// Leaves the files out of a checkpoint's lists that have their final names, as was noted with this checkpoint or with
+    /// one that it took over: they are the readers' since, who may have moved them. Whether there were any.
+    ///
+    /// Where locks do not work, a process that was overtaken may note that any time after it was.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn leave_out_committed(&self, manifest: &mut Manifest) -> Result<bool, Error> {
+        let mut checkpoints = manifest.with_these_files();
+        if mutation::on(Mutation::NotesOfOthersIgnored) {
+            checkpoints = manifest.checkpoint..=manifest.checkpoint;
+        }
+        let (mut finished, mut open) = (false, false);
+        for (_, name) in list(self.disk.as_ref(), &self.dir)? {
+            match name {
+                Name::Committed(checkpoint) => finished |= checkpoints.contains(&checkpoint),
+                Name::Recovered(checkpoint) => open |= checkpoints.contains(&checkpoint),
+                _ => {}
+            }
+        }
+        let mut left_out = false;
+        let lists = [(finished || open, &mut manifest.files), (open, &mut manifest.open_files)];
+        for (_, files) in lists.into_iter().filter(|(noted, _)| *noted) {
+            left_out |= files.as_array().is_some_and(|files| !files.is_empty());
+            *files = serde_json::Value::Array(Vec::new());
+        }
+        Ok(left_out)
     }
 
     /// The state that segments hold, oldest first: the newest entry of each group, sorted by aggregate, state version,
@@ -295,10 +314,11 @@ impl LocalStore {
         checkpoints.sort_unstable_by(|a, b| b.cmp(a));
         let Some(&newest) = checkpoints.first() else { return Ok(0) };
         let mut kept: Vec<u64> = checkpoints.iter().copied().take(keep_manifests.max(1)).collect();
-        let mut needed = Vec::new();
+        let (mut needed, mut noted) = (Vec::new(), Vec::new());
         let mut read = 0;
         while let Some(checkpoint) = kept.get(read) {
             let manifest = read_manifest(self.disk.as_ref(), &self.dir.join(Name::Manifest(*checkpoint).to_string()))?;
+            noted.push(manifest.with_these_files());
             needed.extend(manifest.segments.into_iter().map(|segment| segment.file));
             // By the manifest's word: a process that was overtaken knows nothing of the swaps of the next.
             let boundary = manifest.probation.map(|probation| probation.boundary);
@@ -310,8 +330,9 @@ impl LocalStore {
             needed.clear();
         }
         let is_garbage = |file: &str, name: &Name| match *name {
-            Name::Manifest(checkpoint) | Name::Committed(checkpoint) | Name::Recovered(checkpoint) => {
-                !kept.contains(&checkpoint)
+            Name::Manifest(checkpoint) => !kept.contains(&checkpoint),
+            Name::Committed(checkpoint) | Name::Recovered(checkpoint) => {
+                !noted.iter().any(|checkpoints| checkpoints.contains(&checkpoint))
             }
             // One of a later checkpoint may be about to be published. One of an earlier checkpoint that no manifest
             // names never will be: a checkpoint names segments of its predecessor and its own.

@@ -1,6 +1,7 @@
 //! The manifest: all that one checkpoint consists of, and its encoding.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -47,6 +48,9 @@ pub struct Manifest {
     pub counters: BTreeMap<String, u64>,
     /// The open state, oldest first: in each, what changed since the one before.
     pub segments: Vec<SegmentRef>,
+    /// The first checkpoint with these lists of files; 0 = this one. One that took another over has the other's.
+    #[serde(default)]
+    pub files_of: u64,
     /// The sinks' finished files, staged until this checkpoint existed.
     pub files: serde_json::Value,
     /// The sinks' files that are still being written.
@@ -204,6 +208,12 @@ const MIDDLE: &str = "\",\n\"manifest\": ";
 const CLOSE: &str = "\n}\n";
 
 impl Manifest {
+    /// The checkpoints with these lists of files: where any of them was committed or recovered, they were.
+    pub(super) fn with_these_files(&self) -> RangeInclusive<u64> {
+        let first = if self.files_of == 0 { self.checkpoint } else { self.files_of };
+        first..=self.checkpoint
+    }
+
     /// Where the checkpoint is in the stream.
     pub fn boundary(&self) -> Boundary {
         let offsets = self.partitions.iter().map(|p| (p.partition, p.next_offset)).collect();
@@ -290,6 +300,7 @@ pub(super) mod tests {
             held: serde_json::Value::Null,
             seen: BTreeMap::new(),
             events: Vec::new(),
+            files_of: 0,
             files: serde_json::json!([{"name": "part-1.parquet", "ratio": 0.1}]),
             open_files: serde_json::Value::Null,
         }

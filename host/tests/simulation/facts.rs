@@ -17,7 +17,7 @@ use wasmill::plugin::digest;
 use wasmill::recovery::{Beginning, recover_files};
 use wasmill::sink::{self, FileNaming, Format, OutputSpec, Roll, Writers};
 use wasmill::store::history::{Action, Entry, History, Outcome};
-use wasmill::store::{LocalStore, PluginStore};
+use wasmill::store::{LocalStore, Manifest, PluginStore};
 
 /// How many of a disk's ways to forget are looked at.
 const WAYS: u64 = 40;
@@ -146,6 +146,30 @@ fn a_file_that_a_recovery_completed_may_be_moved_away() {
     second.die(Death::Kill);
     drop(attempt(&process(&platter)));
     assert!(visible(&platter).is_empty(), "it came back");
+}
+
+#[test]
+fn a_file_that_a_process_committed_after_it_was_overtaken_is_its_readers_all_the_same() {
+    for open in [false, true] {
+        let platter = platter_of(Kind { links: true, locks: false }, 0);
+        let first = process(&platter);
+        checkpoint(&mut attempt(&first), !open);
+        platter.take(&Path::new(CHECKPOINTS).join("committed-1"));
+        first.die(Death::Kill);
+        let [slow, fast] = [process(&platter), process(&platter)];
+        let (overtaken, overtaking) = (store(&slow), store(&fast));
+        let recover = |disk: &SimDisk, store: &LocalStore, manifest: Option<Manifest>| {
+            recover_files(disk, Path::new(OUTPUT), "run", store, manifest.as_ref()).unwrap();
+        };
+        let older = overtaken.take_over(true).unwrap();
+        let newer = overtaking.take_over(true).unwrap();
+        recover(&slow, &overtaken, older);
+        let files = visible(&platter);
+        assert_eq!(files.len(), 1);
+        platter.take(&files[0]).unwrap();
+        recover(&fast, &overtaking, newer);
+        assert!(visible(&platter).is_empty(), "it came back");
+    }
 }
 
 #[test]

@@ -39,6 +39,7 @@ const ENOUGH: u64 = 10_000;
 fn can_show(bug: Option<Mutation>, rules: &Rules) -> bool {
     match bug {
         Some(Mutation::TakeOverForgotten | Mutation::PublishOverExisting) => !rules.locks,
+        Some(Mutation::NotesOfOthersIgnored) => !rules.locks && rules.taken,
         Some(Mutation::DayOf24Hours) => rules.calendar,
         Some(
             Mutation::PinTooEarly

@@ -62,14 +62,39 @@ fn a_checkpoint_that_was_taken_over_is_the_next_without_the_files_that_have_thei
     let store = open(dir.path());
     assert_eq!(store.take_over(true).unwrap(), None);
     store.publish(&with_files(1, 1)).unwrap();
-    assert_eq!(store.take_over(true).unwrap().unwrap(), with_files(2, 1));
+    let after = |checkpoint| Manifest { files_of: 1, ..with_files(checkpoint, 1) };
+    assert_eq!(store.take_over(true).unwrap().unwrap(), after(2));
     store.note_committed(2).unwrap();
-    assert_eq!(store.take_over(true).unwrap().unwrap(), Manifest { files: none.clone(), ..with_files(3, 1) });
+    assert_eq!(store.take_over(true).unwrap().unwrap(), Manifest { files: none.clone(), ..after(3) });
     store.note_recovered(3).unwrap();
     store.note_recovered(3).unwrap();
-    let nothing_left = Manifest { files: none.clone(), open_files: none, ..with_files(4, 1) };
+    let nothing_left = Manifest { files: none.clone(), open_files: none, ..after(4) };
     assert_eq!(store.take_over(true).unwrap().unwrap(), nothing_left);
     assert_eq!(store.latest().unwrap().unwrap(), nothing_left);
+}
+
+#[test]
+fn a_note_of_a_checkpoint_that_was_taken_over_holds_for_the_next_and_is_kept_as_long() {
+    let (finished, open_files) = (|m: &Manifest| m.files.clone(), |m: &Manifest| m.open_files.clone());
+    let none = serde_json::json!([]);
+    for recovered in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        store.publish(&with_files(1, 1)).unwrap();
+        let mut taken_over = store.take_over(true).unwrap().unwrap();
+        assert!(!store.leave_out_committed(&mut taken_over).unwrap(), "nothing was noted");
+        // By the process before, which does not know yet that it was overtaken.
+        if recovered { store.note_recovered(1).unwrap() } else { store.note_committed(1).unwrap() }
+        store.prune(1).unwrap();
+        assert!(store.leave_out_committed(&mut taken_over).unwrap());
+        assert!(!store.leave_out_committed(&mut taken_over).unwrap(), "there is nothing left to leave out");
+        let left = if recovered { none.clone() } else { open_files(&with_files(1, 1)) };
+        assert_eq!((finished(&taken_over), open_files(&taken_over)), (none.clone(), left.clone()));
+        let next = store.take_over(true).unwrap().unwrap();
+        assert_eq!((finished(&next), open_files(&next)), (none.clone(), left));
+        store.publish(&with_files(4, 1)).unwrap();
+        assert_eq!(finished(&store.take_over(true).unwrap().unwrap()), finished(&with_files(4, 1)), "they are others");
+    }
 }
 
 #[test]
