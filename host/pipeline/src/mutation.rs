@@ -107,11 +107,15 @@ pub enum Mutation {
     EmptyHolds,
     /// The newest broker timestamp of a partition is forgotten by a restart.
     NewestForgotten,
+    /// A run that ends by itself takes all that is committed for all there is.
+    OpenTransactionIsTheEnd,
+    /// Offsets at the end that are no records, or of aborted transactions, are waited for.
+    AbortedHoldTheEnd,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 51] = [
+    pub const ALL: [Self; 53] = [
         Self::NextOffsetTooHigh,
         Self::LateByTheFastest,
         Self::CloseWhileCutting,
@@ -163,6 +167,8 @@ impl Mutation {
         Self::EndingByRowsAlone,
         Self::EmptyHolds,
         Self::NewestForgotten,
+        Self::OpenTransactionIsTheEnd,
+        Self::AbortedHoldTheEnd,
     ];
 }
 

@@ -12,21 +12,13 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use wasmill_pipeline::time::reach::End;
 
 /// How often an outage that goes on is told again.
 const TELL_AGAIN: Duration = Duration::from_secs(5);
 
 /// After so many reports of librdkafka's statistics (one a second) without a connection it counts as an outage.
 const SILENT_REPORTS: u32 = 2;
-
-/// An end that the reader of a partition met.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct End {
-    /// The offset after all that there was to be read, marks of transactions included.
-    pub(super) met: i64,
-    /// The last stable offset: records from here on wait for an open transaction.
-    pub(super) stable: i64,
-}
 
 /// The context of a client that reads one topic, or only asks questions.
 #[derive(Debug)]

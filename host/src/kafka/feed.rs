@@ -1,13 +1,14 @@
 //! One partition of a source: what is fetched of it, and where it stands.
 
 use super::batch::{BatchBuilder, BrokerTime, Limits};
-use super::context::{Context, End};
+use super::context::Context;
 use super::{Error, Result};
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
 use std::time::{Duration, Instant};
 use wasmill_pipeline::record::{Anchor, RawBatch};
+use wasmill_pipeline::time::reach::{End, Reach};
 
 /// One partition.
 pub(super) struct Feed {
@@ -122,16 +123,10 @@ impl Feed {
         self.state = State::Reading;
     }
 
-    /// The offset before which all was read: behind the marks of transactions and aborted records at the end. `None` until
-    /// the broker has confirmed that it has what was read.
-    pub(super) fn read_to(&self) -> Option<i64> {
-        let end = self.end.filter(|_| self.at_end).map_or(self.next, |end| end.met);
-        self.confirmed.then_some(end.max(self.next))
-    }
-
-    /// Whether all that is committed was read, as far as the last fetch knows.
-    pub(super) fn is_stable(&self) -> bool {
-        self.end.is_some_and(|end| self.at_end && self.read_to() == Some(end.stable))
+    /// How far it was read. `None` until the broker has confirmed that it has what was read.
+    pub(super) fn reach(&self) -> Option<Reach> {
+        let end = self.end.filter(|_| self.at_end);
+        self.confirmed.then_some(Reach { next: self.next, end })
     }
 
     /// The offset to fetch from: the anchor's, to see that it is still there, and else the next.

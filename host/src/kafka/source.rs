@@ -16,6 +16,7 @@ use std::ops::Deref;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 use wasmill_pipeline::record::{Anchor, RawBatch};
+use wasmill_pipeline::time::reach::Reach;
 
 /// How long the broker may take to answer a question that is asked while reading.
 const ASK: Duration = Duration::from_secs(2);
@@ -240,18 +241,22 @@ impl Source {
     /// The offset of an assigned partition before which everything was read: behind the next one where the last offsets
     /// are no records but the marks of transactions, or aborted. `None` until the broker has confirmed what was read.
     pub fn read_to(&self, partition: i32) -> Option<i64> {
-        self.feed(partition)?.read_to()
+        Some(self.reach(partition)?.read_to())
     }
 
     /// Whether everything that is committed has been read, as of the last look of the reader itself: what there is beyond
     /// that waits for an open transaction.
     pub fn is_stable(&self, partition: i32) -> bool {
-        self.feed(partition).is_some_and(Feed::is_stable)
+        self.reach(partition).is_some_and(Reach::is_stable)
     }
 
     /// Whether everything before `end` has been read.
     pub fn reached(&self, partition: i32, end: i64) -> bool {
-        self.read_to(partition).is_some_and(|read_to| read_to >= end)
+        self.reach(partition).is_some_and(|reach| reach.has_reached(end))
+    }
+
+    fn reach(&self, partition: i32) -> Option<Reach> {
+        self.feed(partition)?.reach()
     }
 
     /// Ends a wait in `poll` from another thread.
@@ -264,7 +269,7 @@ impl Source {
     pub fn commit_offsets(&self, next_offsets: &[(i32, i64)]) {
         let behind_marks = |&(partition, next): &(i32, i64)| {
             let feed = self.feed(partition).filter(|feed| feed.next == next);
-            (partition, feed.and_then(Feed::read_to).unwrap_or(next))
+            (partition, feed.and_then(Feed::reach).map_or(next, Reach::read_to))
         };
         if self.commits && !next_offsets.is_empty() {
             let list = self.list_at(&next_offsets.iter().map(behind_marks).collect::<Vec<_>>());

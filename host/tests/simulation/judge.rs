@@ -24,10 +24,10 @@ type Tagged = (i64, Row);
 pub(crate) fn judge(world: &World, disk: &SimDisk) -> Result<(), String> {
     let (found, tags) = committed(world)?;
     let (time, aggregates) = (&world.spec.time, &world.spec.aggregates);
-    let mut wanted = expected(&world.topic, time, aggregates);
+    let mut wanted = expected(&world.committed, time, aggregates);
     if world.rules.timed {
         // What is too late depends on when partitions were idle; the rest follows from what was.
-        wanted = expected_but_for(&world.topic, time, aggregates, &found.late);
+        wanted = expected_but_for(&world.committed, time, aggregates, &found.late);
     }
     same("events", &wanted.raw, &found.raw)?;
     same("dead letters", &wanted.dead_letters, &found.dead_letters)?;
@@ -76,7 +76,7 @@ fn since_fresh(world: &World, of: usize, fresh: &[(i64, Fresh)], rows: &[Tagged]
     let begins: Vec<_> =
         std::iter::once((i64::MIN, &begin)).chain(fresh.iter().map(|(t, f)| (*t, &f.offsets))).collect();
     for (index, &(tag, offsets)) in begins.iter().enumerate() {
-        let wanted = expected_rows_from(&world.topic, &world.spec.time, spec, offsets);
+        let wanted = expected_rows_from(&world.committed, &world.spec.time, spec, offsets);
         let until = begins.get(index + 1).map_or(i64::MAX, |next| next.0);
         let mut found: Vec<Row> =
             rows.iter().filter(|(of, _)| (tag..until).contains(of)).map(|(_, row)| row.clone()).collect();

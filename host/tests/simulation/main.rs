@@ -62,6 +62,7 @@ fn can_show(bug: Option<Mutation>, rules: &Rules) -> bool {
             | Mutation::EmptyHolds
             | Mutation::NewestForgotten,
         ) => rules.timed,
+        Some(Mutation::OpenTransactionIsTheEnd | Mutation::AbortedHoldTheEnd) => rules.timed && rules.transactions > 0,
         _ => true,
     }
 }

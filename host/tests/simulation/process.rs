@@ -33,7 +33,7 @@ use wasmill_pipeline::change::Change;
 use wasmill_pipeline::error::Class;
 use wasmill_pipeline::fault::{FaultRules, Treatment};
 use wasmill_pipeline::pipeline::{Pipeline, Written};
-use wasmill_pipeline::testing::{TestParser, raw_batch};
+use wasmill_pipeline::testing::TestParser;
 use wasmill_pipeline::worker::{Effect, Worker};
 
 /// What makes this pipeline's file names unlike others'.
@@ -286,7 +286,7 @@ struct Attempt<'p, 'w> {
     pipeline: Pipeline,
     writers: Vec<Writers>,
     checkpointer: Checkpointer,
-    /// What is read next, by partition.
+    /// The offsets before which all was read, by partition.
     next: BTreeMap<i32, usize>,
     workers: usize,
     /// The parts of the cut under way.
@@ -394,10 +394,10 @@ impl Attempt<'_, '_> {
             return Ok(());
         }
         self.tell(&format!("reads {partition}@{from}..{to}"));
-        let raw = raw_batch(partition, from as i64, &world.topic[partition as usize][from..to]);
+        self.next.insert(partition, to);
+        let Some(raw) = world.batch(partition, from..to) else { return Ok(()) };
         let mut written = Vec::new();
         self.pipeline.read(worker, &raw, &mut written)?;
-        self.next.insert(partition, to);
         self.quiet.end(partition);
         self.write(written)
     }

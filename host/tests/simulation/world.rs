@@ -6,15 +6,16 @@ use crate::setup::Setup;
 use crate::versions;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use wasmill::checkpointer::Identity;
 use wasmill::sink::{Format, LEDGER, OutputSpec, Roll, dead_letter_schema};
 use wasmill::store::Manifest;
-use wasmill_pipeline::record::NO_TIMESTAMP;
+use wasmill_pipeline::record::{NO_TIMESTAMP, RawBatch};
 use wasmill_pipeline::spec::PipelineSpec;
-use wasmill_pipeline::testing::{TestRecord, on_the_calendar, spec_of_all_windows, spec_on_the_calendar};
+use wasmill_pipeline::testing::{TestRecord, on_the_calendar, raw_batch, spec_of_all_windows, spec_on_the_calendar};
 
 /// Where outputs go.
 pub(crate) const OUTPUT: &str = "/data/output";
@@ -29,6 +30,11 @@ pub(crate) type Topic = Vec<Vec<(TestRecord, i64)>>;
 pub(crate) struct World {
     pub(crate) rules: Rules,
     pub(crate) topic: Topic,
+    /// The topic as the oracle has it: nothing where readers get no record.
+    pub(crate) committed: Topic,
+    /// Offsets of each partition at which readers of committed records get none: of transactions that are aborted, and
+    /// their marks.
+    unread: Vec<BTreeSet<usize>>,
     pub(crate) spec: PipelineSpec,
     pub(crate) outputs: Arc<[OutputSpec]>,
     pub(crate) platter: Arc<Platter>,
@@ -73,7 +79,7 @@ pub(crate) struct Rules {
 pub(crate) struct Now {
     /// How many records of each partition there are by now; a partition with none is not there yet.
     pub(crate) there: Vec<usize>,
-    /// How many of them are committed: those behind wait for an open transaction to end.
+    /// The last stable offsets: what is behind waits for an open transaction to end.
     pub(crate) stable: Vec<usize>,
     /// The time by which partitions are idle, µs.
     pub(crate) clock_us: i64,
@@ -92,7 +98,7 @@ pub(crate) struct Now {
 }
 
 impl Now {
-    /// All records come in, and every transaction is committed.
+    /// All records come in, and every transaction has ended.
     pub(crate) fn complete(&mut self, topic: &Topic) {
         self.there = topic.iter().map(Vec::len).collect();
         self.stable.clone_from(&self.there);
@@ -278,6 +284,12 @@ impl World {
         rules.fresh = !timed && random.percent(30);
         rules.empty = timed && random.percent(50);
         rules.transactions = [0, 20, 50][random.below(3)];
+        let unread: Vec<BTreeSet<usize>> =
+            topic.iter().map(|records| unread(records.len(), rules.transactions, &mut random)).collect();
+        let mut committed = topic.clone();
+        for (records, unread) in committed.iter_mut().zip(&unread) {
+            unread.iter().for_each(|&offset| records[offset].0 = TestRecord::Null);
+        }
         let log = Arc::new(Log { told, spec: spec.clone(), seen: Mutex::default() });
         let watch = {
             let log = log.clone();
@@ -297,7 +309,21 @@ impl World {
             tags: 0,
             fresh: BTreeMap::new(),
         };
-        Self { rules, topic, spec, outputs, platter, began: Instant::now(), log, now: Mutex::new(now) }
+        Self { rules, topic, committed, unread, spec, outputs, platter, began: Instant::now(), log, now: Mutex::new(now) }
+    }
+
+    /// The records that readers get from a stretch of a partition, as a batch; `None` where there are none.
+    pub(crate) fn batch(&self, partition: i32, offsets: Range<usize>) -> Option<RawBatch> {
+        let (records, unread) = (&self.topic[partition as usize], &self.unread[partition as usize]);
+        let read: Vec<usize> = offsets.filter(|offset| !unread.contains(offset)).collect();
+        let raw = raw_batch(partition, 0, &read.iter().map(|&offset| records[offset].clone()).collect::<Vec<_>>());
+        let offsets = read.into_iter().map(|offset| offset as i64).collect();
+        (!raw.is_empty()).then_some(RawBatch { offsets, ..raw })
+    }
+
+    /// How many records readers get from a partition before an offset.
+    pub(crate) fn records_before(&self, partition: i32, offset: usize) -> usize {
+        offset - self.unread[partition as usize].range(..offset).count()
     }
 
     /// The partitions that there are by now.
@@ -377,6 +403,18 @@ fn topic(random: &mut Random) -> Topic {
         records.collect()
     };
     (0..partitions).map(|_| partition()).collect()
+}
+
+/// Stretches of so many records that transactions abort, or leave their marks in.
+fn unread(records: usize, transactions: usize, random: &mut Random) -> BTreeSet<usize> {
+    let mut unread = BTreeSet::new();
+    let mut offset = 0;
+    while transactions > 0 && offset < records {
+        let aborted = if random.percent(15) { random.between(1, 6) } else { 0 };
+        unread.extend(offset..records.min(offset + aborted));
+        offset += aborted + random.between(1, 8);
+    }
+    unread
 }
 
 /// Gives a record and its broker the times of the calendar that stand for theirs.

@@ -4,6 +4,7 @@
 
 pub mod ending;
 pub mod lateness;
+pub mod reach;
 pub mod row;
 pub mod silence;
 pub mod text;

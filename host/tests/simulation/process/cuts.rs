@@ -48,7 +48,8 @@ impl Attempt<'_, '_> {
         self.process.on_probation = self.checkpointer.probation().is_some();
         self.tell(&format!("made checkpoint {} at {:?}", made.number, made.offsets));
         let mistakes = made.totals.mistakes();
-        let read: i64 = made.offsets.iter().map(|&(_, offset)| offset).sum();
+        let world = self.process.world;
+        let read: usize = made.offsets.iter().map(|&(p, offset)| world.records_before(p, offset as usize)).sum();
         if !mistakes.is_empty() || made.totals.records != read as u64 {
             let records = made.totals.records;
             return Err(Broken::Promise(format!("the books do not close: {mistakes:?} records={records} read={read}")));

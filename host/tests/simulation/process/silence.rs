@@ -4,7 +4,9 @@ use super::{Attempt, Broken};
 use std::collections::BTreeMap;
 use wasmill::coordinator::worker_of;
 use wasmill_pipeline::time::NOTHING_SEEN;
+use wasmill_pipeline::lane::Lane;
 use wasmill_pipeline::time::ending::{Newest, end};
+use wasmill_pipeline::time::reach::{End, Reach};
 use wasmill_pipeline::time::silence::{AnsweredTime, Silence};
 use wasmill_pipeline::worker::Worker;
 
@@ -72,15 +74,20 @@ impl Attempt<'_, '_> {
         };
         let step = self.quiet.passed.pass(clock_us);
         self.pipeline.watermarks().pass_idle_time(step / LOOK_US * SECOND);
-        let places: Vec<(i32, usize)> = self.next.iter().map(|(&partition, &next)| (partition, next)).collect();
-        for (partition, next) in places {
+        for (partition, reach) in self.reaches() {
             let high = there[partition as usize];
             let truth = self.quiet.truth.entry(partition).or_default();
-            *truth = if next == high { *truth + passed_us } else { 0 };
+            *truth = if self.next[&partition] == high { *truth + passed_us } else { 0 };
             let truth = *truth;
             let silence = self.quiet.silences.entry(partition).or_default();
-            silence.look(clock_us, Some(high as i64), Some(next as i64));
-            if silence.lasts_us(clock_us) < IDLE_US {
+            silence.look(clock_us, Some(high as i64), Some(reach.read_to()));
+            let lasts_us = silence.lasts_us(clock_us);
+            // Where nobody else moves the clock.
+            if truth > IDLE_US && lasts_us == 0 && self.process.world.rules.processes == 1 {
+                let broken = format!("{partition} holds the watermark, of which all was read for {truth} us");
+                self.broken.get_or_insert(broken);
+            }
+            if lasts_us < IDLE_US {
                 self.pipeline.wake(worker_of(partition, self.workers), partition);
             } else {
                 self.tell(&format!("{partition} is idle"));
@@ -99,18 +106,62 @@ impl Attempt<'_, '_> {
         }
     }
 
-    /// Ends as a run that stops at the ends that it saw at its start, unless some of that waits for a transaction.
+    /// How far the reader has come in each partition.
+    fn reaches(&self) -> BTreeMap<i32, Reach> {
+        let stable = self.process.world.now().stable.clone();
+        let lanes = self.pipeline.workers().iter().flat_map(Worker::lanes);
+        let reach = |(partition, lane): (i32, &Lane)| {
+            let (met, stable) = (self.next[&partition] as i64, stable[partition as usize] as i64);
+            (partition, Reach { next: lane.next_offset(), end: (met == stable).then_some(End { met, stable }) })
+        };
+        lanes.map(reach).collect()
+    }
+
+    /// Goes on as a run that stops at the ends that it saw at its start, now, until it has come there or what is left
+    /// waits behind open transactions for too long.
     pub(super) fn end_caught_up(&mut self) -> Result<bool, Broken> {
-        let now = self.process.world.now();
-        let all_committed = now.there == now.stable;
-        drop(now);
         let changing = self.standing.iter().any(Option::is_some);
-        if changing || !all_committed || self.pipeline.watermarks().partitions().any(|(_, mark)| mark.idle) {
+        if changing || self.pipeline.watermarks().partitions().any(|(_, mark)| mark.idle) {
             return Ok(false);
         }
-        self.tell("ends as it has caught up");
+        self.discover();
+        let ends = self.process.world.now().there.clone();
+        self.tell("goes on until it has caught up");
         self.checkpoint(false)?;
-        self.read_all()?;
+        loop {
+            self.read_all_committed()?;
+            let reaches = self.reaches();
+            let left = reaches.iter().find(|(partition, reach)| !reach.has_reached(ends[**partition as usize] as i64));
+            let now = self.process.world.now();
+            let open = reaches.keys().find(|&&partition| now.stable[partition as usize] < ends[partition as usize]);
+            let (left, open) = (left.map(|(partition, _)| *partition), open.copied());
+            let more = self.next.iter().any(|(&partition, &next)| next < now.stable[partition as usize]);
+            drop(now);
+            if more {
+                continue;
+            }
+            match (left, open) {
+                (None, None) => break,
+                (None, Some(partition)) => {
+                    let what = format!("a run ended while records of {partition} waited for an open transaction");
+                    return Err(Broken::Promise(what));
+                }
+                (Some(partition), None) => {
+                    return Err(Broken::Promise(format!("a run waits for {partition}, of which all was read")));
+                }
+                (Some(_), Some(_)) if self.random().percent(30) => {
+                    self.tell("has waited for a transaction for too long");
+                    self.stop()?;
+                    return Ok(true);
+                }
+                // It ends, and others may have begun.
+                (Some(_), Some(partition)) => {
+                    let mut now = self.process.world.now();
+                    now.stable[partition as usize] = now.there[partition as usize];
+                }
+            }
+        }
+        self.tell("has caught up");
         self.checkpoint(false)?;
         let before = self.pipeline.watermarks().current();
         for partition in self.next.keys().copied().collect::<Vec<i32>>() {
@@ -132,10 +183,9 @@ impl Attempt<'_, '_> {
 
     /// Where the watermark is at the end of a run, computed from the topic.
     fn check_the_end(&mut self, before: i64, lanes: &[(i32, Newest, i64)]) -> Result<(), Broken> {
-        let topic = &self.process.world.topic;
         let newest = |partition: i32| {
-            let read = &topic[partition as usize][..self.next[&partition]];
-            read.iter().map(|(_, broker_time)| *broker_time).max()
+            let read = self.process.world.batch(partition, 0..self.next[&partition])?;
+            read.broker_times_us.into_iter().max()
         };
         let of_all = self.next.keys().filter_map(|&partition| newest(partition)).max();
         let holds = |partition: &i32| newest(*partition).is_some_and(|own| Some(own + BEHIND) >= of_all);

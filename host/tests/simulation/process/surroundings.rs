@@ -6,13 +6,17 @@ use std::path::Path;
 use std::time::Duration;
 use wasmill::coordinator::worker_of;
 use wasmill_pipeline::error::Class;
-use wasmill_pipeline::testing::raw_batch;
 
 impl Attempt<'_, '_> {
     /// Reads all there is, in whatever order.
     pub(super) fn read_all(&mut self) -> Result<(), Broken> {
         self.discover();
-        let ends = self.process.world.now().there.clone();
+        self.read_all_committed()
+    }
+
+    /// Reads all that does not wait for a transaction, in whatever order.
+    pub(super) fn read_all_committed(&mut self) -> Result<(), Broken> {
+        let ends = self.process.world.now().stable.clone();
         while self.next.iter().any(|(&p, &next)| next < ends[p as usize]) {
             self.read(30)?;
             if self.random().percent(30) {
@@ -33,7 +37,7 @@ impl Attempt<'_, '_> {
         }
     }
 
-    /// More records come in, or a partition does; transactions are begun and committed.
+    /// More records come in, or a partition does; transactions are begun, and end.
     pub(super) fn grow(&mut self) {
         let world = self.process.world;
         let partition = self.random().below(world.topic.len());
@@ -70,7 +74,7 @@ impl Attempt<'_, '_> {
             return Ok(());
         }
         let from = self.random().below(next);
-        let raw = raw_batch(partition, from as i64, &self.process.world.topic[partition as usize][from..next]);
+        let Some(raw) = self.process.world.batch(partition, from..next) else { return Ok(()) };
         let mut written = Vec::new();
         match self.pipeline.read(worker, &raw, &mut written) {
             Err(error) if error.class() == Class::Bug && written.is_empty() => Ok(()),
