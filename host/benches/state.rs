@@ -50,7 +50,7 @@ fn main() {
     let config = loader.pipeline_text("benches/state.rs", JOB).unwrap();
     let assembly = Assembly::new(&config, &runtime(&config).unwrap(), 1).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let store = LocalStore::open(Arc::new(RealDisk), folder.path(), &mut |_| ControlFlow::Break(())).unwrap();
+    let store = LocalStore::open(Arc::new(RealDisk), folder.path(), 0, &mut |_| ControlFlow::Break(())).unwrap();
     let mut bench = Bench::new(&assembly, store);
     bench.read(&(0..sessions).collect::<Vec<_>>());
     println!(

@@ -195,6 +195,7 @@ impl Checkpointer {
             format: FORMAT,
             checkpoint: number,
             generation: self.store.generation(),
+            id: self.store.id().to_owned(),
             pipeline: self.identity.pipeline.clone(),
             fingerprint: self.identity.fingerprint.clone(),
             topic: self.identity.topic.clone(),

@@ -104,6 +104,7 @@ pub struct FileArgs {
 
 /// The arguments of `wasmill run`.
 #[derive(Args, Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an argument of its own")]
 pub struct RunArgs {
     /// The pipeline file
     #[arg(short, long, value_name = "FILE")]
@@ -131,6 +132,14 @@ pub struct RunArgs {
     /// that was closed meanwhile and gets such a row, a second row is written, which counts the new ones alone.
     #[arg(long, value_name = "TIME", value_parser = parse_instant)]
     pub lower_watermark: Option<i64>,
+
+    /// Where the checkpoint folder is lost, or older than what was committed: read everything again that the topic has
+    ///
+    /// Such a start is refused, as it would write rows a second time. With this, the files that the pipeline had committed
+    /// are put aside first, to `_replaced` in the output, and its checkpoints to a folder beside them. Where checkpoint and
+    /// output fit together it does nothing.
+    #[arg(long)]
+    pub begin_anew: bool,
 
     /// How long such a run waits for transactions that are open when nothing else is left to read
     /// [default: the file's]

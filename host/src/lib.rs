@@ -28,6 +28,7 @@ pub mod kafka;
 pub mod observer;
 pub mod plugin;
 pub mod provenance;
+pub mod random;
 pub mod recovery;
 pub mod run;
 pub mod shared;

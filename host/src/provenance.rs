@@ -5,13 +5,14 @@ use wasmill_pipeline::window::DATA_VERSION;
 
 /// Keys and values of the files' [`Origin`](crate::sink::Origin).
 ///
-/// `wasmill.version`, `wasmill.pipeline`, `wasmill.run` (of an isolated run), `wasmill.config` (the SHA-256 of the
-/// configuration in effect), `wasmill.time-zones` (the version of the IANA database, where windows or folders go by a time
-/// zone's calendar) and `wasmill.checkpoints`: the checkpoint folder, relative to the output root, so that both may be moved
-/// together.
+/// `wasmill.version`, `wasmill.pipeline`, `wasmill.run` (of an isolated run), `wasmill.topic`, `wasmill.config` (the SHA-256
+/// of the configuration in effect), `wasmill.time-zones` (the version of the IANA database, where windows or folders go by a
+/// time zone's calendar) and `wasmill.checkpoints`: the checkpoint folder, relative to the output root, so that both may be
+/// moved together.
 pub fn of(
     pipeline: &str,
     run: Option<&str>,
+    topic: &str,
     config_digest: &str,
     output_root: &Path,
     checkpoints: &Path,
@@ -20,6 +21,7 @@ pub fn of(
     let mut entries = vec![
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
         ("pipeline", pipeline.to_owned()),
+        ("topic", topic.to_owned()),
         ("config", config_digest.to_owned()),
         ("checkpoints", relative(output_root, checkpoints).display().to_string()),
     ];

@@ -2,6 +2,10 @@
 //!
 //! Like the checkpoint protocol this knows no threads, no clock and no Kafka.
 
+mod output;
+
+pub use self::output::{Job, Repetition, begin_anew, compare, others};
+
 use crate::accounting::Totals;
 use crate::checkpointer::{Checkpointer, Identity};
 use crate::disk::Disk;
@@ -100,15 +104,14 @@ pub struct RecoveredFiles {
     pub swept: u64,
 }
 
-/// Completes what the checkpoint that was taken over promised, and removes the staged files of `run` that no checkpoint
-/// knows.
+/// Completes what the checkpoint that was taken over promised, and removes the staged files of this checkpoint folder that
+/// no checkpoint knows.
 ///
 /// # Errors
 /// What the outputs say; `Corrupt` where the manifest's lists of files cannot be read.
 pub fn recover_files(
     disk: &dyn Disk,
     root: &Path,
-    run: &str,
     store: &LocalStore,
     manifest: Option<&Manifest>,
 ) -> Result<RecoveredFiles, Failure> {
@@ -124,7 +127,7 @@ pub fn recover_files(
     };
     let kept = held.iter().filter(|_| !mutation::on(Mutation::HeldSwept));
     let keep: HashSet<String> = kept.map(|file| file.staged.clone()).collect();
-    let swept = sink::sweep(disk, root, run, store.generation(), &keep)?;
+    let swept = sink::sweep(disk, root, store.id(), store.generation(), &keep)?;
     Ok(RecoveredFiles { held, swept })
 }
 

@@ -1,5 +1,6 @@
 //! Runs a pipeline: builds its parts from the last checkpoint, lets them work, and starts again where that may help.
 
+mod standing;
 mod topic;
 mod versions;
 
@@ -20,7 +21,7 @@ use crate::kafka::{self, Admin, Looker, Lookout, Settings, Source, Start, Waker}
 use crate::provenance;
 use crate::recovery::{Beginning, recover_files, take_over};
 use crate::shared::{INBOX, LOWER, Samples, Shared, Standing, Wires, lock};
-use crate::sink::{FileNaming, Writers};
+use crate::sink::{self, FileNaming, Writers};
 use crate::store::history::History;
 use crate::store::{LocalStore, Manifest};
 use crate::switch::{GoBack, Switchboard};
@@ -28,7 +29,6 @@ use crate::tap::Taps;
 use anyhow::{Context, anyhow};
 use crossbeam_channel::{bounded, unbounded};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Once};
@@ -51,6 +51,7 @@ const MOST_FAILURES: u32 = 3;
 
 /// What a run is to do.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a decision of its own")]
 pub struct Options {
     /// The pipeline's name.
     pub pipeline: String,
@@ -88,6 +89,8 @@ pub struct Options {
     pub drain: bool,
     /// Where the watermark of the last checkpoint is set back to, if it is.
     pub lower_watermark_us: Option<i64>,
+    /// Put what was committed aside and read everything again, where the checkpoint is gone or older than that.
+    pub begin_anew: bool,
     /// How plugins are replaced.
     pub swap: Swap,
 }
@@ -250,7 +253,7 @@ struct Attempt<'a> {
 impl Attempt<'_> {
     fn run(&self) -> Result<End, Failure> {
         lock(&self.view.progress).phase = "starting";
-        let store = self.open_store()?;
+        let mut store = self.open_store()?;
         *lock(&self.view.generation) = store.generation();
         let newest = store.latest()?.map_or(0, |manifest| manifest.checkpoint);
         let made = lock(&self.view.progress).checkpoint;
@@ -260,6 +263,7 @@ impl Attempt<'_> {
             let gone = anyhow!("the checkpoint that this process made is gone checkpoint={made} path={path}");
             return Err(Failure::new(Class::Corrupt, gone));
         }
+        self.hold_against_output(&mut store)?;
         let new_process = lock(&self.view.in_force).is_none();
         let manifest = take_over(&store, &self.options.pipeline, &self.files.fingerprint(), new_process)?;
         self.view.history.open(History::open(self.disk.clone(), &self.options.checkpoint_path));
@@ -268,7 +272,7 @@ impl Attempt<'_> {
         }
         let manifest = manifest.map(|manifest| self.unless_taken_back(&store, manifest)).transpose()?;
         let root = &self.options.output_root;
-        let recovered = recover_files(self.disk.as_ref(), root, &self.file_run(), &store, manifest.as_ref())?;
+        let recovered = recover_files(self.disk.as_ref(), root, &store, manifest.as_ref())?;
         if recovered.swept > 0 {
             let removed = recovered.swept;
             tracing::info!(removed, "removed staged files that belong to no checkpoint; their records are read again");
@@ -284,14 +288,6 @@ impl Attempt<'_> {
         self.work(&assembly, store, admin, lookout, beginning, until.as_ref())
     }
 
-    fn open_store(&self) -> Result<LocalStore, Failure> {
-        let mut on_wait = |who: &str| {
-            self.view.wait(&format!("waiting for the checkpoint folder: {who}"));
-            if self.stop.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        };
-        Ok(LocalStore::open(self.disk.clone(), &self.options.checkpoint_path, &mut on_wait)?)
-    }
-
     /// Whose checkpoints are made.
     fn identity(&self, assembly: &Assembly, manifest: Option<&Manifest>) -> Identity {
         let seen = manifest.map(|manifest| manifest.seen.clone()).filter(|seen| !seen.is_empty());
@@ -305,16 +301,6 @@ impl Attempt<'_> {
             beside: assembly.versions.beside(),
             seen: seen.unwrap_or_else(|| self.files.versions.digests()),
         }
-    }
-
-    /// What makes this checkpoint's file names unlike others': the run or pipeline, and where its checkpoints are.
-    fn file_run(&self) -> String {
-        let path = std::fs::canonicalize(&self.options.checkpoint_path);
-        let path = path.unwrap_or_else(|_| self.options.checkpoint_path.clone());
-        let hash = wasmill_pipeline::key::hash(path.as_os_str().as_encoded_bytes());
-        let name = self.options.run.as_deref().unwrap_or(&self.options.pipeline);
-        let name: String = name.chars().take(40).collect();
-        format!("{name}-{:08x}", hash as u32)
     }
 
     /// Sets the watermark back where that was asked for, until a checkpoint holds it; and says so where it lies ahead of
@@ -405,9 +391,8 @@ impl Attempt<'_> {
                 }
             }
             worker.restore(&states)?;
-            let generation = store.generation();
-            let mut driver =
-                self.driver(assembly, number, worker, source, wires, &shared, until, generation, &anchors)?;
+            let naming = self.naming(&store, number);
+            let mut driver = self.driver(assembly, worker, source, wires, &shared, until, &naming, &anchors)?;
             driver.writers.set_checkpoint(beginning.boundary());
             drivers.push(driver);
         }
@@ -489,31 +474,34 @@ impl Attempt<'_> {
         Ok(worker)
     }
 
+    fn naming(&self, store: &LocalStore, worker: usize) -> FileNaming {
+        let name = self.options.run.as_deref().unwrap_or(&self.options.pipeline);
+        FileNaming { run: sink::run_of(name, store.id()), generation: store.generation(), worker }
+    }
+
     #[allow(clippy::too_many_arguments, reason = "the parts of one thread, named once, here")]
     fn driver(
         &self,
         assembly: &Assembly,
-        number: usize,
         worker: Worker,
         source: Source,
         wires: Wires,
         shared: &Arc<Shared>,
         until: Option<&BTreeMap<i32, i64>>,
-        generation: u64,
+        naming: &FileNaming,
         anchors: &BTreeMap<i32, Anchor>,
     ) -> Result<Driver, Failure> {
-        let naming = FileNaming { run: self.file_run(), generation, worker: number };
         let Options { pipeline, run, config_digest, output_root, checkpoint_path, .. } = self.options;
-        let specs = &assembly.output_specs;
+        let (specs, topic) = (&assembly.output_specs, &assembly.outputs.topic);
         let by_calendar = assembly.goes_by_a_calendar();
-        let provenance =
-            provenance::of(pipeline, run.as_deref(), config_digest, output_root, checkpoint_path, by_calendar);
-        let writers = Writers::new(self.disk.clone(), specs, output_root, naming, &provenance)?;
+        let run = run.as_deref();
+        let provenance = provenance::of(pipeline, run, topic, config_digest, output_root, checkpoint_path, by_calendar);
+        let writers = Writers::new(self.disk.clone(), specs, output_root, naming.clone(), &provenance)?;
         let idle_timeout = self.options.time.idle_timeout_us.map(|us| Duration::from_micros(us.unsigned_abs()));
         let anchors = source.partitions().into_iter().filter_map(|p| Some((p, *anchors.get(&p)?))).collect();
         let watches = source.partitions().into_iter().map(|p| (p, Watch::default())).collect();
         Ok(Driver {
-            number,
+            number: naming.worker,
             worker,
             source,
             writers,

@@ -11,7 +11,7 @@ const ROOMS: [&str; 8] = ["admin", "capsule", "config", "kafka", "plugin", "sink
 
 /// What puts the rooms together, from the inside out. Each may use what is left of it, and the rooms.
 const FLOORS: [&[&str]; 6] = [
-    &["clock", "disk", "failpoint"],
+    &["clock", "disk", "failpoint", "random"],
     &["accounting", "assembly", "tap", "faults", "generate", "instances", "provenance", "watch"],
     &["failure", "shared", "budget", "switch", "chronicle"],
     &["checkpointer", "recovery", "catalog", "driver", "coordinator"],
@@ -42,6 +42,7 @@ const DOORS: [(&str, &[&str]); 17] = [
         "std::fs",
         &[
             "disk.rs",
+            "random.rs",
             "admin/local_token.rs",
             "admin/metrics.rs",
             "capsule/",

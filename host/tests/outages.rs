@@ -4,7 +4,7 @@
 #[path = "support/small_job.rs"]
 mod job;
 
-use job::{Job, click, clicks, contents, events, exactly_once, files, reads_to, until, write};
+use job::{Job, Running, click, clicks, contents, events, exactly_once, files, reads_to, until, write};
 use std::path::{Path, PathBuf};
 use wasmill::kafka::EmbeddedBroker;
 
@@ -77,7 +77,7 @@ fn finished() -> (EmbeddedBroker, Job) {
 fn left_by(job: &Job) -> Vec<(PathBuf, Vec<u8>)> {
     let mut all = contents(&job.output());
     let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
-    all.retain(|(path, _)| !name(path).starts_with("generation-") && name(path) != "LOCK");
+    all.retain(|(path, _)| !name(path).starts_with("generation-") && !name(path).starts_with("LOCK"));
     all
 }
 
@@ -228,4 +228,134 @@ fn a_stopped_run_goes_on_where_it_was() {
     }
     job.run(&["--drain"]).expect(0).says(&["60 records, 60 rows"]);
     exactly_once(&job, 60);
+}
+
+/// Copies a folder with all that is below.
+fn copy(from: &Path, to: &Path) {
+    for file in files(from) {
+        let copy = to.join(file.strip_prefix(from).unwrap());
+        std::fs::create_dir_all(copy.parent().unwrap()).unwrap();
+        std::fs::copy(file, copy).unwrap();
+    }
+}
+
+/// A job of which 30 clicks are committed, a copy of its checkpoints from then, and 50 clicks more that are.
+fn copied() -> (EmbeddedBroker, Job, PathBuf) {
+    let (broker, job) = finished();
+    let copied = job.file().with_file_name("copy");
+    copy(&job.checkpoints(), &copied);
+    write(broker.bootstrap(), "events", 0, &clicks(30, 80));
+    job.run(&["--drain"]).expect(0);
+    (broker, job, copied)
+}
+
+#[test]
+fn an_older_checkpoint_folder_stops_the_run_and_with_the_newer_back_the_run_goes_on() {
+    let (broker, job, older) = copied();
+    let newer = job.file().with_file_name("newer");
+    std::fs::rename(job.checkpoints(), &newer).unwrap();
+    copy(&older, &job.checkpoints());
+    write(broker.bootstrap(), "events", 0, &clicks(80, 90));
+    let folder = job.checkpoints().display().to_string();
+    let ways = ["Put the checkpoint folder back", "OUTPUT_PATH", "--begin-anew"];
+    let before = left_by(&job);
+    let ended = job.run(&["--drain"]).expect(1);
+    ended.says(&[&folder, "ends with checkpoint", "files of job were committed with checkpoint", "_files/"]);
+    ended.says(&ways);
+    assert!(!ended.stderr.contains("the accounting closes"), "{}", ended.stderr);
+    assert_eq!(committed(&before), committed(&left_by(&job)));
+    std::fs::remove_dir_all(job.checkpoints()).unwrap();
+    std::fs::rename(&newer, job.checkpoints()).unwrap();
+    job.run(&["--drain"]).expect(0);
+    exactly_once(&job, 90);
+}
+
+/// The files of outputs among these.
+fn committed(files: &[(PathBuf, Vec<u8>)]) -> Vec<&PathBuf> {
+    files.iter().map(|(path, _)| path).filter(|path| path.extension().is_some_and(|end| end == "parquet")).collect()
+}
+
+#[test]
+fn a_lost_checkpoint_folder_stops_the_run_also_where_readers_took_the_files_or_somebody_the_ledger() {
+    let (_broker, job) = finished();
+    let away = job.file().with_file_name("away");
+    std::fs::rename(job.checkpoints(), &away).unwrap();
+    job.run(&["--drain"]).expect(1).says(&["has no checkpoint, but from another folder files of job were committed"]);
+    let ledger = job.output().join("_files");
+    std::fs::rename(&ledger, away.with_file_name("ledger")).unwrap();
+    job.run(&["--drain"]).expect(1).says(&["has no checkpoint, but there are files such as", "part-job-"]);
+    std::fs::remove_dir_all(&ledger).unwrap();
+    std::fs::rename(away.with_file_name("ledger"), &ledger).unwrap();
+    let events_raw = job.output().join("events_raw");
+    std::fs::rename(&events_raw, away.with_file_name("events_raw")).unwrap();
+    job.run(&["--drain"]).expect(1).says(&["has no checkpoint, but from another folder files of job were committed"]);
+    assert_eq!(events(&job).len(), 0);
+    std::fs::rename(away.with_file_name("events_raw"), &events_raw).unwrap();
+    std::fs::remove_dir_all(job.checkpoints()).unwrap();
+    std::fs::rename(&away, job.checkpoints()).unwrap();
+    job.run(&["--drain"]).expect(0);
+    exactly_once(&job, 30);
+}
+
+#[test]
+fn what_begins_anew_puts_the_files_of_the_run_aside_and_reads_everything_again() {
+    for lost in [true, false] {
+        let (_broker, job, older) = copied();
+        std::fs::remove_dir_all(job.checkpoints()).unwrap();
+        if !lost {
+            copy(&older, &job.checkpoints());
+        }
+        let ended = job.run(&["--drain", "--begin-anew"]).expect(0);
+        ended.says(&["beginning anew, as was asked", "_replaced", "80 records, 80 rows"]);
+        exactly_once(&job, 80);
+        let aside = files(&job.output().join("_replaced"));
+        assert!(aside.iter().any(|path| path.to_string_lossy().ends_with(".parquet.replaced")), "{aside:?}");
+        job.run(&["--drain", "--begin-anew"]).expect(0).says(&["--begin-anew has nothing to do"]);
+        exactly_once(&job, 80);
+    }
+}
+
+#[test]
+fn pipelines_with_one_name_one_path_and_one_output_leave_each_others_files_alone() {
+    let broker = EmbeddedBroker::start("events", 1).unwrap();
+    write(broker.bootstrap(), "events", 0, &clicks(0, 50));
+    write(broker.bootstrap(), "others", 0, &clicks(50, 70));
+    let job = Job::clicks(broker.bootstrap(), "events");
+    // A disk is mounted at the checkpoint path for one of them, and then another one for the other.
+    let disks = ["one", "other"].map(|name| job.file().with_file_name(name));
+    let mount = |disk: &Path| std::fs::rename(disk, job.checkpoints()).unwrap();
+    let unmount = |disk: &Path| std::fs::rename(job.checkpoints(), disk).unwrap();
+    let mut command = job.command(&["--drain"]);
+    command.env("WASMILL_FAILPOINT", "manifest-published:2");
+    assert_eq!(Running::start(command).finish().status.code(), None, "it ends between a checkpoint and its commit");
+    unmount(&disks[0]);
+    let others = ["--drain", "--set", "source.topic=others"];
+    for _ in 0..4 {
+        job.run(&others).expect(0);
+    }
+    unmount(&disks[1]);
+    mount(&disks[0]);
+    job.run(&["--drain"]).expect(0);
+    exactly_once(&job, 70);
+    unmount(&disks[0]);
+    mount(&disks[1]);
+    job.run(&others).expect(0);
+    exactly_once(&job, 70);
+}
+
+#[test]
+fn a_process_with_a_copy_of_the_checkpoint_folder_waits_and_is_then_refused() {
+    let (broker, job, older) = copied();
+    let running = job.start(&["--set", "output.roll.age=100ms"]);
+    write(broker.bootstrap(), "events", 0, &clicks(80, 85));
+    until("it is at work", || events(&job).len() == 85);
+    let path = format!("checkpoint.path={}", older.display());
+    let copy = job.start(&["--until-caught-up", "--set", &path]);
+    copy.wait_for("waiting for a process with a copy of the checkpoint folder, in the same output: pid");
+    write(broker.bootstrap(), "events", 0, &clicks(85, 90));
+    until("the others are committed", || events(&job).len() == 90);
+    running.stop().expect(0);
+    copy.finish().expect(1).says(&["ends with checkpoint", "files of job were committed with checkpoint"]);
+    job.run(&["--drain"]).expect(0);
+    exactly_once(&job, 90);
 }

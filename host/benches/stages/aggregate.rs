@@ -162,7 +162,7 @@ fn closes(job: &Job, c: &mut Criterion<CpuTime>) {
 fn cuts(job: &Job, c: &mut Criterion<CpuTime>) {
     let folder = tempfile::tempdir().unwrap();
     let disk = Arc::new(RealDisk);
-    let store = LocalStore::open(disk, folder.path(), &mut |_| ControlFlow::Break(())).unwrap();
+    let store = LocalStore::open(disk, folder.path(), 0, &mut |_| ControlFlow::Break(())).unwrap();
     let mut group = stage(c, "cut", WIDE_GROUPS as u64);
     for (index, name) in job.aggregates() {
         let mut shard = shard(job, index);

@@ -111,11 +111,17 @@ pub enum Mutation {
     OpenTransactionIsTheEnd,
     /// Offsets at the end that are no records, or of aborted transactions, are waited for.
     AbortedHoldTheEnd,
+    /// Staged files of other checkpoint folders are swept away.
+    OthersSwept,
+    /// A checkpoint that is older than what was committed is gone on from.
+    OlderCheckpointTaken,
+    /// A checkpoint folder that is gone is begun anew, whatever the output has.
+    LostCheckpointIgnored,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 53] = [
+    pub const ALL: [Self; 56] = [
         Self::NextOffsetTooHigh,
         Self::LateByTheFastest,
         Self::CloseWhileCutting,
@@ -169,6 +175,9 @@ impl Mutation {
         Self::NewestForgotten,
         Self::OpenTransactionIsTheEnd,
         Self::AbortedHoldTheEnd,
+        Self::OthersSwept,
+        Self::OlderCheckpointTaken,
+        Self::LostCheckpointIgnored,
     ];
 }
 

@@ -1,5 +1,6 @@
 //! The token of the user who runs the process: a file that nobody else can read, made anew at each start.
 
+use crate::random;
 use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -67,7 +68,7 @@ impl LocalToken {
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(io(folder))?;
         let path = folder.join(file_name(address));
         let fresh = folder.join(format!("{}.{}", file_name(address), std::process::id()));
-        let token = random().map_err(io(Path::new(RANDOM)))?;
+        let token = random().map_err(io(Path::new(random::RANDOM)))?;
         // Removed first, so that the file is one that this process has made, with the mode given here.
         match fs::remove_file(&fresh) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(&fresh)(error)),
@@ -145,12 +146,8 @@ fn read_token(path: &Path) -> Option<String> {
     (!token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic())).then(|| token.to_owned())
 }
 
-/// Where the system gives random bytes.
-const RANDOM: &str = "/dev/urandom";
-
 fn random() -> io::Result<String> {
-    let mut bytes = [0_u8; TOKEN_BYTES];
-    File::open(RANDOM)?.read_exact(&mut bytes)?;
+    let bytes = random::bytes::<TOKEN_BYTES>()?;
     let mut digits = String::with_capacity(2 * TOKEN_BYTES);
     for byte in bytes {
         write!(digits, "{byte:02x}").expect("a string takes everything");

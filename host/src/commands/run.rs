@@ -219,6 +219,7 @@ fn options(args: &RunArgs, config: &Config, bootstrap: &str, workers: usize) -> 
         until_caught_up: args.ends(),
         drain: args.drain,
         lower_watermark_us: args.lower_watermark,
+        begin_anew: args.begin_anew,
         swap: config.swap,
     }
 }

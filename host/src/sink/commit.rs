@@ -4,11 +4,14 @@ use super::error::{Error, Result};
 use super::parquet_file::{self, ParquetFile};
 use super::row_log::{self, ROWS, log_name};
 use super::staged::{Format, OpenFile, STAGED_SUFFIX, STAGING, SinkCut, StagedFile, Waiting};
+use super::works::files_below;
+use super::{parts_of_run, run_of_file};
 use crate::disk::{Disk, DiskFile, make_durable_folder};
 use crate::failpoint;
 use crate::mutation::{self, Mutation};
 use arrow_array::RecordBatch;
 use std::collections::{BTreeSet, HashSet};
+use std::ffi::OsStr;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -287,44 +290,31 @@ impl Commit<'_> {
     }
 }
 
-/// Removes staged files of run `run` and generations before `generation` that are not in `keep` (relative staged paths),
-/// and their logs: what was written after the checkpoint that was recovered. Answers how many were removed.
+/// Removes staged files of the checkpoint folder with identity `id` and generations before `generation` that are not in
+/// `keep` (relative staged paths), and their logs: what was written after the checkpoint that was recovered. Answers how
+/// many were removed.
 ///
-/// Files of other runs stay, and those of later generations: a process may have been overtaken and not know it yet.
+/// Files of others stay, and those of later generations: a process may have been overtaken and not know it yet.
 ///
 /// # Errors
 /// When a folder cannot be listed or a file not be removed.
 #[expect(clippy::implicit_hasher, reason = "there is one caller")]
-pub fn sweep(disk: &dyn Disk, root: &Path, run: &str, generation: u64, keep: &HashSet<String>) -> Result<u64> {
+pub fn sweep(disk: &dyn Disk, root: &Path, id: &str, generation: u64, keep: &HashSet<String>) -> Result<u64> {
     let mut removed = 0;
-    let mut folders = vec![root.join(STAGING)];
-    while let Some(folder) = folders.pop() {
-        let entries = match disk.list(&folder) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            entries => entries.map_err(Error::io("list folder", &folder))?,
-        };
-        for entry in entries {
-            let path = folder.join(&entry.name);
-            let before = |(of, from): (&str, u64)| of == run && from < generation;
-            if entry.is_folder {
-                folders.push(path);
-            } else if run_of(&path).is_some_and(before) && !is_kept(root, &path, keep) {
-                remove_if_there(disk, &path)?;
-                failpoint::reach("staged-file-swept");
-                removed += 1;
-            }
+    let is_own = |name: &str| {
+        let Some((run, from)) = run_of_file(name).filter(|_| name.ends_with(STAGED_SUFFIX)) else { return false };
+        let own = parts_of_run(run).is_some_and(|(_, of)| of == id) || mutation::on(Mutation::OthersSwept);
+        own && from < generation
+    };
+    for path in files_below(disk, &root.join(STAGING))? {
+        let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        if is_own(name) && !is_kept(root, &path, keep) {
+            remove_if_there(disk, &path)?;
+            failpoint::reach("staged-file-swept");
+            removed += 1;
         }
     }
     Ok(removed)
-}
-
-/// Run and generation in a name such as `part-<run>-<generation>-w<worker>-<seq>.parquet.tmp`.
-fn run_of(path: &Path) -> Option<(&str, u64)> {
-    let name = path.file_name()?.to_str()?.strip_suffix(STAGED_SUFFIX)?;
-    let name = name.strip_suffix(".copy").unwrap_or(name);
-    let name = name.strip_suffix(WHOLE).or_else(|| name.strip_suffix(ROWS)).unwrap_or(name);
-    let stem = name.strip_suffix(".parquet").or_else(|| name.strip_suffix(".csv"))?;
-    super::run_of_stem(stem)
 }
 
 /// Whether a staged file is to be kept, or the one that it is the log of.

@@ -200,7 +200,7 @@ fn a_file_that_is_held_with_waiting_rows_may_be_held_again() {
         held = complete(&RealDisk, world.root(), &cut.open).unwrap();
         hold(&RealDisk, world.root(), &held).unwrap();
         let keep = held.iter().map(|file| file.staged.clone()).collect();
-        sweep(&RealDisk, world.root(), "a-1", 8, &keep).unwrap();
+        sweep(&RealDisk, world.root(), "1", 8, &keep).unwrap();
     }
     assert!(world.rows().is_empty(), "no reader has seen a row");
     commit(&RealDisk, world.root(), &held).unwrap();
@@ -236,7 +236,7 @@ fn manifests_cannot_reach_outside_of_the_root() {
 }
 
 #[test]
-fn a_sweep_takes_this_run_s_orphans_alone() {
+fn a_sweep_takes_orphans_of_its_identity_alone_whatever_the_pipeline_was_called() {
     let mut world = World::new(&[Format::Parquet]);
     let (writers, cut) = written_past_a_cut(&mut world);
     drop(writers);
@@ -245,11 +245,12 @@ fn a_sweep_takes_this_run_s_orphans_alone() {
     for part in ["", ".whole", ".rows", ".copy"] {
         fs::write(staging.join(format!("part-a-1-6-w1-9.parquet{part}.tmp")), "").unwrap();
     }
+    fs::write(staging.join("part-a.csv-1-6-w1-9.parquet.tmp"), "").unwrap();
     for name in others {
         fs::write(staging.join(name), "").unwrap();
     }
     let keep: HashSet<String> = cut.finished.iter().map(|file| file.staged.clone()).collect();
-    assert_eq!(sweep(&RealDisk, world.root(), "a-1", 8, &keep).unwrap(), 6, "the open file, its log, and the strays");
+    assert_eq!(sweep(&RealDisk, world.root(), "1", 8, &keep).unwrap(), 7, "the open file, its log, and the strays");
     let left = world.files();
     assert_eq!(left.len(), others.len() + keep.len(), "{left:?}");
     assert!(keep.iter().all(|kept| left.contains(kept)));
@@ -259,7 +260,7 @@ fn a_sweep_takes_this_run_s_orphans_alone() {
 fn a_process_that_was_overtaken_does_not_sweep_the_files_of_the_next() {
     let mut world = World::new(&[Format::Parquet]);
     let (_writers_of_generation_7, cut) = written_past_a_cut(&mut world);
-    assert_eq!(sweep(&RealDisk, world.root(), "a-1", 6, &HashSet::new()).unwrap(), 0);
+    assert_eq!(sweep(&RealDisk, world.root(), "1", 6, &HashSet::new()).unwrap(), 0);
     commit(&RealDisk, world.root(), &cut.finished).unwrap();
 }
 
@@ -294,7 +295,7 @@ proptest::proptest! {
         }
         drop(writers);
         recover_all(&world, &last).unwrap();
-        sweep(&RealDisk, world.root(), "a-1", 8, &HashSet::new()).unwrap();
+        sweep(&RealDisk, world.root(), "1", 8, &HashSet::new()).unwrap();
         assert_eq!(world.rows(), in_both_formats(0..kept));
         assert!(world.files().iter().all(|file| !file.starts_with("_staging")));
     }

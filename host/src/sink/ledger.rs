@@ -23,7 +23,7 @@ use wasmill_pipeline::checkpoint::Boundary;
 pub const LEDGER: &str = "_files";
 
 /// What ends the names of its files.
-const SUFFIX: &str = ".jsonl";
+pub(super) const SUFFIX: &str = ".jsonl";
 
 /// A committed file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,13 +151,13 @@ pub fn find_committed(disk: &dyn Disk, root: &Path, path: &str) -> Result<Option
 }
 
 /// The lines that were written to their ends; a crash can leave one that was not, and what it is of is noted again.
-fn whole_lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn whole_lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     let end = bytes.iter().rposition(|&byte| byte == b'\n').unwrap_or(0);
     bytes[..end].split(|&byte| byte == b'\n').filter(|line| !line.is_empty())
 }
 
 /// What is in a folder, sorted; nothing where there is none.
-fn names(disk: &dyn Disk, folder: &Path) -> Result<Vec<String>> {
+pub(super) fn names(disk: &dyn Disk, folder: &Path) -> Result<Vec<String>> {
     let entries = match disk.list(folder) {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Vec::new(),
         entries => entries.map_err(Error::io("list folder", folder))?,

@@ -26,6 +26,7 @@ mod parquet_file;
 mod partition;
 mod row_log;
 mod staged;
+mod works;
 mod writers;
 
 #[cfg(test)]
@@ -38,6 +39,7 @@ pub use ledger::{Committed, LEDGER, find_committed, note_files};
 pub use origin::Origin;
 pub use parquet_file::origin_of;
 pub use staged::{Format, OpenFile, SinkCut, StagedFile, Waiting};
+pub use works::{REPLACED, Work, move_aside, names_of, newest_staged, works};
 pub use writers::Writers;
 
 use arrow_schema::SchemaRef;
@@ -114,6 +116,17 @@ impl FileNaming {
     }
 }
 
+/// What the names of files of a pipeline or an isolated run begin with: its name, as far as there is room, and the identity
+/// of its checkpoint folder.
+pub fn run_of(name: &str, id: &str) -> String {
+    let name: String = name.chars().take(NAME_CHARS).collect();
+    format!("{name}-{id}")
+}
+
+/// How much of a pipeline's name is in the names of its files: with an identity and what else there is, a name is short
+/// enough for every file system.
+const NAME_CHARS: usize = 40;
+
 /// Run and generation in `part-<run>-<generation>-w<worker>-<seq>`; a run may itself contain dashes.
 fn run_of_stem(stem: &str) -> Option<(&str, u64)> {
     let mut parts = stem.strip_prefix("part-")?.rsplitn(4, '-');
@@ -121,4 +134,14 @@ fn run_of_stem(stem: &str) -> Option<(&str, u64)> {
     parts.next()?.strip_prefix('w')?.parse::<u64>().ok()?;
     let generation = parts.next()?.parse().ok()?;
     Some((parts.next()?, generation))
+}
+
+/// Run and generation in the name of a file, committed or staged.
+fn run_of_file(name: &str) -> Option<(&str, u64)> {
+    [".parquet", ".csv"].into_iter().find_map(|format| run_of_stem(name.rsplit_once(format)?.0))
+}
+
+/// The name and the identity that a run's name is made of.
+fn parts_of_run(run: &str) -> Option<(&str, &str)> {
+    run.rsplit_once('-')
 }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::durable::{self, Created};
 use super::error::Error;
+use super::identity::{self, is_identity};
 use super::lock;
 use super::manifest::{FORMAT, Manifest, SegmentRef};
 use super::merge::{self, Deletes, plan_merge};
@@ -19,6 +20,9 @@ use crate::mutation::{self, Mutation};
 use arrow_array::Array;
 use wasmill_pipeline::state::delta::StateDelta;
 
+/// The name of what notes that everything is being put aside.
+const BEGINNING_ANEW: &str = "beginning-anew";
+
 /// A checkpoint folder that this process alone may write to, as long as the value lives.
 ///
 /// An attempt begins with [`take_over`](Self::take_over). The order of a checkpoint:
@@ -28,28 +32,31 @@ use wasmill_pipeline::state::delta::StateDelta;
 pub struct LocalStore {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
+    id: String,
     generation: u64,
     /// Numbers this process's segments.
     next_segment: AtomicU64,
-    /// Held, not read: dropping it lets the next process in.
-    _lock: Lock,
+    /// That of the folder, and of the outputs that were claimed. Held, not read: dropping them lets the next process in.
+    locks: Vec<Lock>,
 }
 
 impl LocalStore {
-    /// Makes the folder where there is none, waits for its lock and takes the next generation.
+    /// Makes the folder where there is none, waits for its lock and takes the next generation. A folder that has no
+    /// identity yet gets one, made of `random_bits`.
     ///
     /// While another process has the lock, `on_wait` gets who that is (pid, host, since when) at once and then every two
     /// seconds; `Break` ends the waiting.
     ///
     /// # Errors
-    /// [`Error::Held`] when `on_wait` broke off, [`Error::Io`].
+    /// [`Error::Held`] when `on_wait` broke off, [`Error::Io`]; [`Error::Corrupt`] where the identity cannot be read.
     pub fn open(
         disk: Arc<dyn Disk>,
         dir: &Path,
+        random_bits: u64,
         on_wait: &mut dyn FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Self, Error> {
         make_durable_folder(disk.as_ref(), dir).map_err(Error::io("make the folder of", dir))?;
-        let lock = lock::acquire(disk.as_ref(), dir, on_wait)?;
+        let lock = lock::acquire(disk.as_ref(), &dir.join(lock::NAME), on_wait)?;
         let mut generation = newest_generation(disk.as_ref(), dir)?;
         loop {
             generation = generation.checked_add(1).ok_or_else(|| Error::corrupt(dir, "it has the last generation"))?;
@@ -63,7 +70,92 @@ impl LocalStore {
         }
         failpoint::reach("generation-named");
         durable::sync_folder(disk.as_ref(), dir)?;
-        Ok(Self { disk, dir: dir.to_owned(), generation, next_segment: AtomicU64::new(0), _lock: lock })
+        let id = if let Some(id) = identity::read(disk.as_ref(), dir)? {
+            id
+        } else {
+            // Where somebody removed it, the checkpoints know it.
+            let known = latest_in(disk.as_ref(), dir)?.map(|newest| newest.id).filter(|id| is_identity(id));
+            let id = known.unwrap_or_else(|| identity::of_bits(random_bits));
+            identity::make(disk.as_ref(), dir, &id, generation)?
+        };
+        let next_segment = AtomicU64::new(0);
+        Ok(Self { disk, dir: dir.to_owned(), id, generation, next_segment, locks: vec![lock] })
+    }
+
+    /// Waits for the lock of this identity in an output's folder `dir`: a process with a copy of this checkpoint folder may
+    /// be at work there. `on_wait` as for [`open`](Self::open).
+    ///
+    /// # Errors
+    /// [`Error::Held`] when `on_wait` broke off, [`Error::Io`].
+    pub fn claim(&mut self, dir: &Path, on_wait: &mut dyn FnMut(&str) -> ControlFlow<()>) -> Result<(), Error> {
+        make_durable_folder(self.disk.as_ref(), dir).map_err(Error::io("make the folder of", dir))?;
+        let path = dir.join(format!("{}-{}", lock::NAME, self.id));
+        self.locks.push(lock::acquire(self.disk.as_ref(), &path, on_wait)?);
+        Ok(())
+    }
+
+    /// The identity of this folder: of its copies, too.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Where the folder is.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Notes that all checkpoints here, and the output's files of these identities, are to be put aside. It holds until
+    /// [`begin_anew`](Self::begin_anew) is done, whoever does it.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn note_beginning_anew(&self, ids: &[String]) -> Result<(), Error> {
+        let text = ids.join("\n");
+        durable::create(self.disk.as_ref(), &self.dir, BEGINNING_ANEW, self.generation, |out| {
+            out.write_all(text.as_bytes())
+        })?;
+        durable::sync_folder(self.disk.as_ref(), &self.dir)
+    }
+
+    /// Whose files in the output are to be put aside, if that was noted and is not done.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Corrupt`].
+    pub fn is_beginning_anew(&self) -> Result<Option<Vec<String>>, Error> {
+        let path = self.dir.join(BEGINNING_ANEW);
+        let bytes = match self.disk.read(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            bytes => bytes.map_err(Error::io("read", &path))?,
+        };
+        let text = String::from_utf8(bytes).map_err(|_| Error::corrupt(&path, "it is not text"))?;
+        Ok(Some(text.lines().map(str::to_owned).collect()))
+    }
+
+    /// Puts all checkpoints aside, below the folder, and takes a new identity, made of `random_bits`: as if the folder were
+    /// new. Kept plugins and the history stay.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn begin_anew(&mut self, random_bits: u64) -> Result<(), Error> {
+        let disk = self.disk.clone();
+        let aside = self.dir.join(format!("replaced-{}", self.id));
+        make_durable_folder(disk.as_ref(), &aside).map_err(Error::io("make the folder", &aside))?;
+        let files = list(disk.as_ref(), &self.dir)?;
+        let is_old = |name: &Name| !matches!(name, Name::Generation(_) | Name::Temporary(_));
+        let old = files.into_iter().filter(|(_, name)| is_old(name)).map(|(file, _)| file);
+        for file in old.chain([identity::NAME.to_owned()]) {
+            let path = self.dir.join(&file);
+            match disk.rename(&path, &aside.join(&file)) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(Error::io("put aside", &path)(error)),
+                _ => {}
+            }
+        }
+        durable::sync_folder(disk.as_ref(), &aside)?;
+        durable::sync_folder(disk.as_ref(), &self.dir)?;
+        self.id = identity::make(disk.as_ref(), &self.dir, &identity::of_bits(random_bits), self.generation)?;
+        let noted = self.dir.join(BEGINNING_ANEW);
+        disk.remove(&noted).map_err(Error::io("remove", &noted))?;
+        durable::sync_folder(disk.as_ref(), &self.dir)
     }
 
     /// This process's generation: above that of every process before.
@@ -78,6 +170,12 @@ impl LocalStore {
     /// are: their output was committed long ago and must not be made again.
     pub fn latest(&self) -> Result<Option<Manifest>, Error> {
         let latest = latest_in(self.disk.as_ref(), &self.dir)?;
+        if let Some(other) = latest.as_ref().filter(|manifest| !manifest.id.is_empty() && manifest.id != self.id) {
+            let path = self.dir.join(Name::Manifest(other.checkpoint).to_string());
+            let reason =
+                format!("it is of the checkpoint folder with identity {}, and this one is {}", other.id, self.id);
+            return Err(Error::corrupt(&path, reason));
+        }
         let newest = latest.as_ref().map_or(0, |manifest| manifest.checkpoint);
         let committed = |name: &Name| if let Name::Committed(checkpoint) = name { Some(*checkpoint) } else { None };
         match list(self.disk.as_ref(), &self.dir)?.iter().filter_map(|(_, name)| committed(name)).max() {
@@ -109,6 +207,7 @@ impl LocalStore {
             manifest.files_of = *manifest.with_these_files().start();
             manifest.checkpoint += 1;
             manifest.generation = self.generation;
+            manifest.id.clone_from(&self.id);
             manifest.format = FORMAT;
             if let Some(probation) = &mut manifest.probation {
                 // This one took nothing in.
@@ -179,6 +278,20 @@ impl LocalStore {
         Ok(SegmentRef { file, bytes: written.bytes, checksum: written.checksum, entries })
     }
 
+    /// Refuses to go on where a process with a later generation is here.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`].
+    pub fn check_newest(&self) -> Result<(), Error> {
+        let newest = newest_generation(self.disk.as_ref(), &self.dir)?;
+        if newest > self.generation {
+            let path = self.dir.join(Name::Generation(newest).to_string());
+            let reason = format!("generation {newest} is newer than {}", self.generation);
+            return Err(Error::Fenced { path, reason });
+        }
+        Ok(())
+    }
+
     /// Makes the checkpoint exist.
     ///
     /// # Errors
@@ -190,14 +303,7 @@ impl LocalStore {
             let (format, generation) = (manifest.format, manifest.generation);
             return Err(Error::Bug(format!("manifest of format {format} and generation {generation}")));
         }
-        let newest = newest_generation(self.disk.as_ref(), &self.dir)?;
-        if newest > self.generation {
-            let path = self.dir.join(Name::Generation(newest).to_string());
-            return Err(Error::Fenced {
-                path,
-                reason: format!("generation {newest} is newer than {}", self.generation),
-            });
-        }
+        self.check_newest()?;
         // The segments' names must be durable before a name that needs them.
         durable::sync_folder(self.disk.as_ref(), &self.dir)?;
         let bytes = manifest.encode()?;

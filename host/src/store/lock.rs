@@ -21,7 +21,7 @@ const TELL_EVERY: Duration = Duration::from_secs(2);
 /// How much of a lock file is read: an honest one is far shorter.
 const HOLDER_BYTES: u64 = 200;
 
-/// Takes the lock of the folder, waiting as long as another process has it. Dropping it gives it back.
+/// Takes the lock of the file `path`, waiting as long as another process has it. Dropping it gives it back.
 ///
 /// `on_wait` gets the holder at once and then every two seconds; `Break` ends the waiting.
 ///
@@ -29,20 +29,19 @@ const HOLDER_BYTES: u64 = 200;
 /// [`Error::Held`] when `on_wait` broke off, [`Error::Io`].
 pub(super) fn acquire(
     disk: &dyn Disk,
-    dir: &Path,
+    path: &Path,
     on_wait: &mut dyn FnMut(&str) -> ControlFlow<()>,
 ) -> Result<Lock, Error> {
-    let path = dir.join(NAME);
     let mut told: Option<Instant> = None;
     loop {
-        if let Some(lock) = disk.lock(&path, &who()).map_err(Error::io("lock", &path))? {
+        if let Some(lock) = disk.lock(path, &who()).map_err(Error::io("lock", path))? {
             return Ok(lock);
         }
         if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
             told = Some(Instant::now());
-            let holder = read_holder(disk, &path);
+            let holder = read_holder(disk, path);
             if on_wait(&holder).is_break() {
-                return Err(Error::Held { path, holder });
+                return Err(Error::Held { path: path.to_owned(), holder });
             }
         } else {
             std::thread::sleep(RETRY);
@@ -77,8 +76,8 @@ mod tests {
     #[test]
     fn a_waiting_process_is_told_who_holds_the_lock() {
         let dir = tempfile::tempdir().unwrap();
-        let first = acquire(&RealDisk, dir.path(), &mut |_| ControlFlow::Break(())).unwrap();
-        let error = acquire(&RealDisk, dir.path(), &mut |_| ControlFlow::Break(())).unwrap_err();
+        let first = acquire(&RealDisk, &dir.path().join(NAME), &mut |_| ControlFlow::Break(())).unwrap();
+        let error = acquire(&RealDisk, &dir.path().join(NAME), &mut |_| ControlFlow::Break(())).unwrap_err();
         let me = format!("pid {} on ", std::process::id());
         assert!(matches!(error, Error::Held { holder, .. } if holder.starts_with(&me)));
         drop(first);
@@ -87,9 +86,9 @@ mod tests {
     #[test]
     fn the_second_gets_the_lock_when_the_first_is_dropped() {
         let dir = tempfile::tempdir().unwrap();
-        let mut first = Some(acquire(&RealDisk, dir.path(), &mut |_| ControlFlow::Break(())).unwrap());
+        let mut first = Some(acquire(&RealDisk, &dir.path().join(NAME), &mut |_| ControlFlow::Break(())).unwrap());
         let mut waited = 0;
-        let second = acquire(&RealDisk, dir.path(), &mut |_| {
+        let second = acquire(&RealDisk, &dir.path().join(NAME), &mut |_| {
             waited += 1;
             first = None;
             ControlFlow::Continue(())

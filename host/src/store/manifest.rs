@@ -28,6 +28,9 @@ pub struct Manifest {
     pub checkpoint: u64,
     /// The generation that published it.
     pub generation: u64,
+    /// The identity of the checkpoint folder; nothing in checkpoints made before there was one.
+    #[serde(default)]
+    pub id: String,
     /// The pipeline's name.
     pub pipeline: String,
     /// What makes state incompatible: aggregate names, windows, keys.
@@ -276,6 +279,7 @@ pub(super) mod tests {
             format: FORMAT,
             checkpoint,
             generation,
+            id: String::new(),
             pipeline: "clickstream".into(),
             fingerprint: "window: 30s\nkeys: page".into(),
             topic: "clicks".into(),

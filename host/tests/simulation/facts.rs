@@ -35,14 +35,14 @@ fn process(platter: &Arc<Platter>) -> SimDisk {
 }
 
 fn store(disk: &SimDisk) -> LocalStore {
-    LocalStore::open(Arc::new(disk.clone()), Path::new(CHECKPOINTS), &mut |_| ControlFlow::Break(())).unwrap()
+    LocalStore::open(Arc::new(disk.clone()), Path::new(CHECKPOINTS), 7, &mut |_| ControlFlow::Break(())).unwrap()
 }
 
 /// An attempt's checkpoints and files, from the last checkpoint on.
 fn attempt(disk: &SimDisk) -> (Checkpointer, Writers) {
     let store = store(disk);
     let manifest = store.take_over(true).unwrap();
-    recover_files(disk, Path::new(OUTPUT), "run", &store, manifest.as_ref()).unwrap();
+    recover_files(disk, Path::new(OUTPUT), &store, manifest.as_ref()).unwrap();
     let numbers = RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from(vec![1])) as ArrayRef)]).unwrap();
     let spec = OutputSpec {
         name: "numbers".into(),
@@ -53,7 +53,7 @@ fn attempt(disk: &SimDisk) -> (Checkpointer, Writers) {
         roll: Roll { max_rows: 10, max_bytes: 1 << 20, max_age: Duration::from_hours(1) },
         plugins: BTreeMap::new(),
     };
-    let naming = FileNaming { run: "run".into(), generation: store.generation(), worker: 0 };
+    let naming = FileNaming { run: sink::run_of("run", store.id()), generation: store.generation(), worker: 0 };
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
     let mut writers = Writers::new(shared.clone(), &[spec].into(), OUTPUT, naming, &[]).unwrap();
     writers.write(0, &numbers, Instant::now()).unwrap();
@@ -157,11 +157,12 @@ fn a_file_that_a_process_committed_after_it_was_overtaken_is_its_readers_all_the
         platter.take(&Path::new(CHECKPOINTS).join("committed-1"));
         first.die(Death::Kill);
         let [slow, fast] = [process(&platter), process(&platter)];
-        let (overtaken, overtaking) = (store(&slow), store(&fast));
         let recover = |disk: &SimDisk, store: &LocalStore, manifest: Option<Manifest>| {
-            recover_files(disk, Path::new(OUTPUT), "run", store, manifest.as_ref()).unwrap();
+            recover_files(disk, Path::new(OUTPUT), store, manifest.as_ref()).unwrap();
         };
+        let overtaken = store(&slow);
         let older = overtaken.take_over(true).unwrap();
+        let overtaking = store(&fast);
         let newer = overtaking.take_over(true).unwrap();
         recover(&slow, &overtaken, older);
         let files = visible(&platter);

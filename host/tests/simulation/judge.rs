@@ -9,7 +9,7 @@ use arrow_schema::DataType;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use wasmill::sink::{Committed, LEDGER};
+use wasmill::sink::{Committed, LEDGER, REPLACED};
 use wasmill::store::latest_in;
 use wasmill_pipeline::spec::Window;
 use wasmill_pipeline::testing::{Expected, Row, expected, expected_but_for, expected_rows_from, untagged};
@@ -147,7 +147,7 @@ fn committed(world: &World) -> Result<(Expected, Vec<Vec<Tagged>>), String> {
     files.extend(world.now().taken.iter().cloned());
     for (path, bytes) in files {
         let below = path.strip_prefix(OUTPUT).expect("it is an output");
-        if below.starts_with("_staging") || below.starts_with(LEDGER) {
+        if ["_staging", LEDGER, REPLACED].iter().any(|own| below.starts_with(own)) {
             continue;
         }
         let name = below.to_str().expect("its name is text");

@@ -7,6 +7,7 @@
 mod disk;
 mod facts;
 mod judge;
+mod meddling;
 mod platter;
 mod plugins;
 mod process;
@@ -62,6 +63,8 @@ fn can_show(bug: Option<Mutation>, rules: &Rules) -> bool {
             | Mutation::EmptyHolds
             | Mutation::NewestForgotten,
         ) => rules.timed,
+        Some(Mutation::OthersSwept) => rules.shared,
+        Some(Mutation::OlderCheckpointTaken | Mutation::LostCheckpointIgnored) => rules.meddled,
         Some(Mutation::OpenTransactionIsTheEnd | Mutation::AbortedHoldTheEnd) => rules.timed && rules.transactions > 0,
         _ => true,
     }
@@ -96,6 +99,7 @@ fn play(world: &World, seed: u64, bug: Option<Mutation>) -> Result<(), String> {
         let _turn = turns.begin(seat);
         let mut random = Random::new(seed ^ ((seat as u64 + 1) << 32));
         while world.now().steps > 0 {
+            world.meddle(&mut random);
             Process::new(world, &turns, seat, &mut random).live()?;
         }
         Ok(())
@@ -111,6 +115,9 @@ fn play(world: &World, seed: u64, bug: Option<Mutation>) -> Result<(), String> {
         })?;
     }
     world.platter.mend();
+    if world.now().meddling.can_be_undone() {
+        world.put_back();
+    }
     let mut random = Random::new(!seed);
     world.now().complete(&world.topic);
     let last = Process::lucky(world, &mut random);
@@ -119,6 +126,9 @@ fn play(world: &World, seed: u64, bug: Option<Mutation>) -> Result<(), String> {
     let violations = world.log().violations();
     if !violations.is_empty() {
         return Err(violations.join("; "));
+    }
+    if !world.strangers_file_is_there() {
+        return Err("the staged file of another pipeline is gone".into());
     }
     judge::judge(world, &disk)
 }

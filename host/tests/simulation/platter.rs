@@ -134,6 +134,27 @@ impl Platter {
             .collect()
     }
 
+    /// Puts these files in the place of all that is below a path, for good, as an operator may.
+    pub(crate) fn replace(&self, below: &Path, files: &[(PathBuf, Vec<u8>)]) {
+        let mut state = self.state();
+        let is_replaced = |path: &Path, node: &Node| path.starts_with(below) && *node != Node::Folder;
+        state.names.retain(|path, node| !is_replaced(path, node));
+        state.durable.retain(|path, node| !is_replaced(path, node));
+        for change in &mut state.pending {
+            change.retain(|(changed, node)| !changed.starts_with(below) || *node == Some(Node::Folder));
+        }
+        for (path, bytes) in files {
+            let inode = state.next;
+            state.next += 1;
+            state.inodes.insert(inode, Inode { bytes: bytes.clone(), synced: bytes.len(), holes: Vec::new() });
+            let folders = path.ancestors().skip(1).map(|folder| (folder.to_owned(), Node::Folder));
+            for (path, node) in folders.chain([(path.clone(), Node::File(inode))]) {
+                state.names.insert(path.clone(), node);
+                state.durable.insert(path, node);
+            }
+        }
+    }
+
     /// Takes a file away for good, as its owner may.
     pub(crate) fn take(&self, path: &Path) -> Option<Vec<u8>> {
         let mut state = self.state();

@@ -25,8 +25,8 @@ use wasmill::chronicle::of_swap;
 use wasmill::coordinator::worker_of;
 use wasmill::disk::Disk;
 use wasmill::failure::Failure;
-use wasmill::recovery::{Beginning, go_back, must_go_back, recover_files, take_over};
-use wasmill::sink::{FileNaming, Writers, dead_letter_batch};
+use wasmill::recovery::{Beginning, Job, begin_anew, compare, go_back, must_go_back, recover_files, take_over};
+use wasmill::sink::{FileNaming, LEDGER, Writers, dead_letter_batch, run_of};
 use wasmill::store::history::{Action, Entry, Outcome};
 use wasmill::store::{LocalStore, Swapped};
 use wasmill_pipeline::change::Change;
@@ -36,8 +36,16 @@ use wasmill_pipeline::pipeline::{Pipeline, Written};
 use wasmill_pipeline::testing::TestParser;
 use wasmill_pipeline::worker::{Effect, Worker};
 
-/// What makes this pipeline's file names unlike others'.
-const RUN: &str = "simulated";
+/// The pipeline's name.
+pub(crate) const PIPELINE: &str = "simulated";
+
+/// The topic's.
+pub(crate) const TOPIC: &str = "events";
+
+/// What files say of their origin.
+fn provenance() -> [(String, String); 2] {
+    [("topic", TOPIC), ("pipeline", PIPELINE)].map(|(name, value)| (format!("wasmill.{name}"), value.to_owned()))
+}
 
 /// Calls to plugins that no history makes.
 const NEVER: usize = usize::MAX / 2;
@@ -137,6 +145,11 @@ impl<'w> Process<'w> {
                         Class::Plugin if self.on_probation => self.go_back |= self.random.percent(70),
                         Class::Unavailable | Class::Plugin => {}
                         Class::Fenced => return Ok(()),
+                        // What an older copy names may have been swept since.
+                        Class::Corrupt if self.world.now().meddling.can_be_undone() => {
+                            self.world.put_back();
+                            return Ok(());
+                        }
                         // Where locks do not work it may have been overtaken, and another works on its files.
                         _ if !self.world.rules.locks => return Ok(()),
                         _ => return Err(format!("{:?}: {:#}", failure.class, failure.error)),
@@ -180,6 +193,7 @@ impl<'w> Process<'w> {
             self.make_trouble();
         }
         let mut attempt = self.start()?;
+        attempt.let_readers_come();
         while attempt.process.world.now().steps > 0 {
             attempt.process.take_step();
             if attempt.process.disk.is_dead() || attempt.step()?.is_break() {
@@ -200,7 +214,10 @@ impl<'w> Process<'w> {
     fn start(&mut self) -> Result<Attempt<'_, 'w>, Broken> {
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
         let (root, world) = (Path::new(OUTPUT), self.world);
-        let store = LocalStore::open(disk.clone(), Path::new(CHECKPOINTS), &mut |_| ControlFlow::Break(()))?;
+        let bits = self.random.next();
+        let mut store = LocalStore::open(disk.clone(), Path::new(CHECKPOINTS), bits, &mut |_| ControlFlow::Break(()))?;
+        store.claim(&root.join(LEDGER), &mut |_| ControlFlow::Break(()))?;
+        self.hold_against_output(&mut store)?;
         let first = world.identity(&Setup::first(&world.spec));
         let mut manifest = take_over(&store, &first.pipeline, &first.fingerprint, self.taken_over == 0)?;
         self.taken_over += 1;
@@ -217,7 +234,7 @@ impl<'w> Process<'w> {
         self.on_probation = manifest.as_ref().is_some_and(|manifest| manifest.probation.is_some());
         let named = manifest.as_ref().map(|manifest| versions::setup(&world.spec, &manifest.plugins, &manifest.beside));
         let setup = named.unwrap_or_else(|| Setup::first(&world.spec));
-        let recovered = recover_files(disk.as_ref(), root, RUN, &store, manifest.as_ref())?;
+        let recovered = recover_files(disk.as_ref(), root, &store, manifest.as_ref())?;
         let mut beginning = Beginning::of(manifest, recovered.held);
         for partition in world.partitions() {
             if !beginning.partitions.contains_key(&partition) {
@@ -253,8 +270,9 @@ impl<'w> Process<'w> {
             }
             machine.restore(&states)?;
             machines.push(machine);
-            let naming = FileNaming { run: RUN.into(), generation: store.generation(), worker: number };
-            writers.push(Writers::new(disk.clone(), &world.outputs, root, naming, &[])?);
+            let naming =
+                FileNaming { run: run_of(PIPELINE, store.id()), generation: store.generation(), worker: number };
+            writers.push(Writers::new(disk.clone(), &world.outputs, root, naming, &provenance())?);
         }
         world.tell(format_args!("{} works with {workers} from {:?}", self.disk.process(), beginning.partitions));
         let mut attempt = Attempt {
@@ -276,7 +294,37 @@ impl<'w> Process<'w> {
         if attempt.checkpointer.checkpoint() == 0 {
             attempt.checkpoint(false)?;
         }
+        world.accept();
         Ok(attempt)
+    }
+
+    /// Refuses to write rows a second time, as a start does; then an operator puts the newest folder back, or begins anew.
+    fn hold_against_output(&mut self, store: &mut LocalStore) -> Result<(), Broken> {
+        let (disk, world) = (self.disk.clone(), self.world);
+        let job = Job {
+            pipeline: PIPELINE.into(),
+            run: None,
+            topic: TOPIC.into(),
+            folders: world.outputs.iter().map(|output| output.folder.clone()).collect(),
+        };
+        let ids = if let Some(ids) = store.is_beginning_anew()? {
+            ids
+        } else {
+            let Some(found) = compare(&disk, Path::new(OUTPUT), &job, store)? else { return Ok(()) };
+            world.tell(format_args!("{} is refused: {found}", disk.process()));
+            if !world.now().meddling.is_under_way() {
+                return Err(Broken::Promise(format!("a start is refused for nothing: {found}")));
+            }
+            let anew = world.now().meddling.anew;
+            if !anew && self.random.percent(60) {
+                world.put_back();
+                return Err(Broken::Failed(Failure::new(Class::Fenced, anyhow::anyhow!("{found}"))));
+            }
+            world.decide_to_begin_anew();
+            found.ids
+        };
+        begin_anew(&disk, Path::new(OUTPUT), &job, store, &ids, self.random.next())?;
+        Ok(())
     }
 }
 

@@ -1,6 +1,8 @@
 //! What a seed makes: a topic, a disk, rules of the day; and what is known of the checkpoints that exist.
 
+use crate::meddling::Meddling;
 use crate::platter::{Kind, Platter, Seen};
+use crate::process::{PIPELINE, TOPIC};
 use crate::random::Random;
 use crate::setup::Setup;
 use crate::versions;
@@ -11,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use wasmill::checkpointer::Identity;
-use wasmill::sink::{Format, LEDGER, OutputSpec, Roll, dead_letter_schema};
+use wasmill::sink::{Format, LEDGER, OutputSpec, REPLACED, Roll, dead_letter_schema};
 use wasmill::store::Manifest;
 use wasmill_pipeline::record::{NO_TIMESTAMP, RawBatch};
 use wasmill_pipeline::spec::PipelineSpec;
@@ -62,6 +64,10 @@ pub(crate) struct Rules {
     pub(crate) deadly: usize,
     /// Readers take committed files away.
     pub(crate) taken: bool,
+    /// The checkpoint folder is lost, or an older copy takes its place.
+    pub(crate) meddled: bool,
+    /// Another pipeline has files in the output.
+    pub(crate) shared: bool,
     /// In how many of a hundred steps versions change, or are to.
     pub(crate) changing: usize,
     /// Whether versions may begin without state.
@@ -91,6 +97,8 @@ pub(crate) struct Now {
     pub(crate) elapsed: Duration,
     /// What readers took away.
     pub(crate) taken: Vec<(PathBuf, Vec<u8>)>,
+    /// What was done to the checkpoint folder.
+    pub(crate) meddling: Meddling,
     /// The tag of the newest version.
     pub(crate) tags: i64,
     /// Where versions that began without state did so, by their tags.
@@ -127,6 +135,8 @@ pub(crate) struct Log {
 struct Known {
     /// The output files of each manifest that exists.
     checkpoints: BTreeMap<u64, Files>,
+    /// The output files of checkpoints that are lost, or that nobody goes on from.
+    once: BTreeSet<PathBuf>,
     /// Files that readers see although no checkpoint has them.
     violations: Vec<String>,
     /// All that was done, as one number.
@@ -159,6 +169,19 @@ impl Log {
     /// The checkpoints that exist or existed, and the files of each.
     pub(crate) fn checkpoints(&self) -> BTreeMap<u64, Files> {
         self.seen.lock().expect("the log does not panic").checkpoints.clone()
+    }
+
+    /// From now on only the checkpoints exist that are among these files.
+    pub(crate) fn only_of(&self, files: &[(PathBuf, Vec<u8>)]) {
+        let newest = files.iter().filter_map(|(path, _)| checkpoint_of(path)).max().unwrap_or(0);
+        let mut known = self.seen.lock().expect("the log does not panic");
+        let lost = known.checkpoints.split_off(&(newest + 1));
+        known.once.extend(lost.into_values().flat_map(|files| files.finished.into_iter().chain(files.open)));
+    }
+
+    /// These checkpoints exist again.
+    pub(crate) fn put_back(&self, checkpoints: BTreeMap<u64, Files>) {
+        self.seen.lock().expect("the log does not panic").checkpoints = checkpoints;
     }
 
     fn see(&self, seen: &Seen<'_>) {
@@ -198,11 +221,12 @@ impl Known {
     /// Notes a file that readers see and no checkpoint has.
     fn check(&mut self, path: &Path) {
         let root = Path::new(OUTPUT);
-        let visible =
-            path.starts_with(root) && !["_staging", LEDGER].iter().any(|own| path.starts_with(root.join(own)));
+        let visible = path.starts_with(root)
+            && !["_staging", LEDGER, REPLACED].iter().any(|own| path.starts_with(root.join(own)));
         let a_file = path.extension().is_some();
         if visible
             && a_file
+            && !self.once.contains(path)
             && !self.checkpoints.values().any(|files| files.finished.contains(path) || files.open.contains(path))
         {
             self.violations.push(format!("a reader sees {}, which is of no checkpoint", path.display()));
@@ -260,6 +284,8 @@ impl World {
             troubled: [0, 30, 60][random.below(3)],
             deadly: [0, 40, 80][random.below(3)],
             taken: random.percent(25),
+            meddled: processes == 1 && random.percent(30),
+            shared: random.percent(20),
             changing: 0,
             fresh: false,
             calendar: false,
@@ -268,6 +294,8 @@ impl World {
         };
         let kind = Kind { links: random.percent(85) || processes > 1, locks: processes == 1 || random.percent(50) };
         rules.locks = kind.locks;
+        // What readers take matters most where a process may be overtaken.
+        rules.taken |= !kind.locks && random.percent(50);
         let mut topic = topic(&mut random);
         rules.calendar = random.percent(25);
         let spec = if rules.calendar { spec_on_the_calendar() } else { spec_of_all_windows() };
@@ -288,7 +316,9 @@ impl World {
             topic.iter().map(|records| unread(records.len(), rules.transactions, &mut random)).collect();
         let mut committed = topic.clone();
         for (records, unread) in committed.iter_mut().zip(&unread) {
-            unread.iter().for_each(|&offset| records[offset].0 = TestRecord::Null);
+            for &offset in unread {
+                records[offset].0 = TestRecord::Null;
+            }
         }
         let log = Arc::new(Log { told, spec: spec.clone(), seen: Mutex::default() });
         let watch = {
@@ -306,10 +336,16 @@ impl World {
             steps: rules.steps,
             elapsed: Duration::ZERO,
             taken: Vec::new(),
+            meddling: Meddling::default(),
             tags: 0,
             fresh: BTreeMap::new(),
         };
-        Self { rules, topic, committed, unread, spec, outputs, platter, began: Instant::now(), log, now: Mutex::new(now) }
+        let began = Instant::now();
+        let world = Self { rules, topic, committed, unread, spec, outputs, platter, began, log, now: Mutex::new(now) };
+        if world.rules.shared {
+            world.share_output();
+        }
+        world
     }
 
     /// The records that readers get from a stretch of a partition, as a batch; `None` where there are none.
@@ -353,10 +389,10 @@ impl World {
     /// Whose checkpoints are made.
     pub(crate) fn identity(&self, setup: &Setup) -> Identity {
         Identity {
-            pipeline: "simulated".into(),
+            pipeline: PIPELINE.into(),
             run: None,
             fingerprint: "simulated".into(),
-            topic: "events".into(),
+            topic: TOPIC.into(),
             aggregates: self.spec.aggregates.iter().map(|aggregate| aggregate.name.clone()).collect(),
             plugins: versions::plugins(setup, &self.spec),
             beside: versions::beside(setup, &self.spec),

@@ -10,8 +10,11 @@ use wasmill_pipeline::error::Class;
 use wasmill_pipeline::state::delta::{GroupEntry, GroupId};
 
 fn open(dir: &Path) -> LocalStore {
-    LocalStore::open(Arc::new(RealDisk), dir, &mut |_| ControlFlow::Break(())).unwrap()
+    LocalStore::open(Arc::new(RealDisk), dir, 7, &mut |_| ControlFlow::Break(())).unwrap()
 }
+
+/// The identity of the folders here.
+const ID: &str = "0000000000000007";
 
 fn id(start_us: i64, key: &str) -> GroupId {
     GroupId { start_us, key: key.into() }
@@ -46,7 +49,7 @@ fn a_new_folder_has_no_checkpoint() {
     let path = dir.path().join("runs/7");
     let store = open(&path);
     assert_eq!((store.generation(), store.latest().unwrap()), (1, None));
-    assert_eq!(names(&path), ["LOCK", "generation-1"]);
+    assert_eq!(names(&path), ["LOCK", "generation-1", "identity"]);
 }
 
 /// A checkpoint with a finished and an open file.
@@ -62,7 +65,7 @@ fn a_checkpoint_that_was_taken_over_is_the_next_without_the_files_that_have_thei
     let store = open(dir.path());
     assert_eq!(store.take_over(true).unwrap(), None);
     store.publish(&with_files(1, 1)).unwrap();
-    let after = |checkpoint| Manifest { files_of: 1, ..with_files(checkpoint, 1) };
+    let after = |checkpoint| Manifest { files_of: 1, id: ID.into(), ..with_files(checkpoint, 1) };
     assert_eq!(store.take_over(true).unwrap().unwrap(), after(2));
     store.note_committed(2).unwrap();
     assert_eq!(store.take_over(true).unwrap().unwrap(), Manifest { files: none.clone(), ..after(3) });
@@ -84,7 +87,11 @@ fn a_note_of_a_checkpoint_that_was_taken_over_holds_for_the_next_and_is_kept_as_
         let mut taken_over = store.take_over(true).unwrap().unwrap();
         assert!(!store.leave_out_committed(&mut taken_over).unwrap(), "nothing was noted");
         // By the process before, which does not know yet that it was overtaken.
-        if recovered { store.note_recovered(1).unwrap() } else { store.note_committed(1).unwrap() }
+        if recovered {
+            store.note_recovered(1).unwrap();
+        } else {
+            store.note_committed(1).unwrap();
+        }
         store.prune(1).unwrap();
         assert!(store.leave_out_committed(&mut taken_over).unwrap());
         assert!(!store.leave_out_committed(&mut taken_over).unwrap(), "there is nothing left to leave out");
@@ -114,7 +121,7 @@ fn a_process_that_was_taken_over_cannot_publish() {
 fn a_second_process_waits_and_gets_the_next_generation() {
     let dir = tempfile::tempdir().unwrap();
     let mut first = Some(open(dir.path()));
-    let second = LocalStore::open(Arc::new(RealDisk), dir.path(), &mut |holder| {
+    let second = LocalStore::open(Arc::new(RealDisk), dir.path(), 8, &mut |holder| {
         assert!(holder.contains("pid "), "{holder}");
         first = None;
         ControlFlow::Continue(())
@@ -290,7 +297,8 @@ fn prune_keeps_what_kept_manifests_name_and_what_is_in_the_making() {
     publish(&store, 3, &segments[1..3]);
     assert_eq!(store.prune(1).unwrap(), 3);
     let manifest = Name::Manifest(3).to_string();
-    let kept = ["LOCK", "generation-1", &manifest, "segment-2-1-1.bin", "segment-3-1-2.bin", "segment-4-1-3.bin"];
+    let kept =
+        ["LOCK", "generation-1", "identity", &manifest, "segment-2-1-1.bin", "segment-3-1-2.bin", "segment-4-1-3.bin"];
     assert_eq!(names(dir.path()), kept);
 }
 
@@ -322,14 +330,14 @@ fn leftovers_of_a_dead_process_are_harmless_and_pruned() {
     assert_eq!(store.latest().unwrap().unwrap().checkpoint, 1);
     publish(&store, 2, &[]);
     store.prune(1).unwrap();
-    assert_eq!(names(dir.path()), ["LOCK", "generation-2", &Name::Manifest(2).to_string(), "notes.txt"]);
+    assert_eq!(names(dir.path()), ["LOCK", "generation-2", "identity", &Name::Manifest(2).to_string(), "notes.txt"]);
 }
 
 #[test]
 fn a_folder_with_the_last_possible_generation_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join(format!("generation-{}", u64::MAX)), "").unwrap();
-    let error = LocalStore::open(Arc::new(RealDisk), dir.path(), &mut |_| ControlFlow::Break(())).unwrap_err();
+    let error = LocalStore::open(Arc::new(RealDisk), dir.path(), 8, &mut |_| ControlFlow::Break(())).unwrap_err();
     assert_eq!(error.class(), Class::Corrupt);
 }
 
@@ -337,8 +345,9 @@ fn a_folder_with_the_last_possible_generation_is_an_error() {
 fn a_folder_that_cannot_be_made_is_unavailable() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("file"), "").unwrap();
-    let error = LocalStore::open(Arc::new(RealDisk), &dir.path().join("file/below"), &mut |_| ControlFlow::Break(()))
-        .unwrap_err();
+    let error =
+        LocalStore::open(Arc::new(RealDisk), &dir.path().join("file/below"), 7, &mut |_| ControlFlow::Break(()))
+            .unwrap_err();
     assert_eq!(error.class(), Class::Unavailable);
 }
 
@@ -395,4 +404,48 @@ fn the_checkpoint_before_a_swap_on_probation_is_kept_whoever_prunes() {
     store.prune(1).unwrap();
     assert_eq!(store.checkpoint(1).unwrap().checkpoint, 1);
     assert!(matches!(store.checkpoint(2), Err(Error::Corrupt { .. })), "the others went");
+}
+
+#[test]
+fn the_identity_stays_with_a_folder_and_its_copies_whatever_its_path() {
+    let dir = tempfile::tempdir().unwrap();
+    let [first, moved] = ["first", "moved"].map(|name| dir.path().join(name));
+    let store = open(&first);
+    assert_eq!(store.id(), ID);
+    store.publish(&Manifest { id: ID.into(), ..manifest(1, 1) }).unwrap();
+    drop(store);
+    fs::rename(&first, &moved).unwrap();
+    let reopen = |dir: &Path| LocalStore::open(Arc::new(RealDisk), dir, 8, &mut |_| ControlFlow::Break(())).unwrap();
+    assert_eq!(reopen(&moved).id(), ID);
+    // Its checkpoints know it, too.
+    fs::remove_file(moved.join("identity")).unwrap();
+    assert_eq!(reopen(&moved).id(), ID);
+    assert_eq!(reopen(&first).id(), "0000000000000008", "it is another folder");
+}
+
+#[test]
+fn a_checkpoint_of_another_folder_is_refused_by_its_identity() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    store.publish(&Manifest { id: "000000000000000a".into(), ..manifest(1, 1) }).unwrap();
+    let error = store.latest().unwrap_err();
+    assert_eq!(error.class(), Class::Corrupt);
+    assert!(error.to_string().contains("000000000000000a"), "{error}");
+}
+
+#[test]
+fn a_folder_that_is_begun_anew_is_as_new_and_keeps_what_it_had_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    let segment = store.write_segment(1, &[put(0, "a", "s")]).unwrap();
+    publish(&store, 1, std::slice::from_ref(&segment));
+    store.note_committed(1).unwrap();
+    store.note_beginning_anew(&[ID.to_owned()]).unwrap();
+    store.begin_anew(9).unwrap();
+    assert_eq!((store.id(), store.latest().unwrap()), ("0000000000000009", None));
+    assert_eq!(store.is_beginning_anew().unwrap(), None);
+    let aside = format!("replaced-{ID}");
+    assert_eq!(names(dir.path()), ["LOCK", "generation-1", "identity", &aside]);
+    let kept = ["committed-1", "identity", &Name::Manifest(1).to_string(), &segment.file];
+    assert_eq!(names(&dir.path().join(aside)), kept);
 }

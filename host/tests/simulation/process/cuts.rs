@@ -44,6 +44,7 @@ impl Attempt<'_, '_> {
         }
         self.done = self.named.done(&whole.cuts.iter().collect::<Vec<_>>());
         let made = self.checkpointer.publish(whole)?;
+        self.let_readers_come();
         self.process.go_back = false;
         self.process.on_probation = self.checkpointer.probation().is_some();
         self.tell(&format!("made checkpoint {} at {:?}", made.number, made.offsets));

@@ -3,8 +3,8 @@
 use super::{Attempt, Broken};
 use std::collections::BTreeMap;
 use wasmill::coordinator::worker_of;
-use wasmill_pipeline::time::NOTHING_SEEN;
 use wasmill_pipeline::lane::Lane;
+use wasmill_pipeline::time::NOTHING_SEEN;
 use wasmill_pipeline::time::ending::{Newest, end};
 use wasmill_pipeline::time::reach::{End, Reach};
 use wasmill_pipeline::time::silence::{AnsweredTime, Silence};

@@ -1,7 +1,7 @@
 //! What happens around an attempt: time passes, topics grow, readers take files away.
 
 use super::{Attempt, Broken};
-use crate::world::CHECKPOINTS;
+use crate::world::{CHECKPOINTS, OUTPUT};
 use std::path::Path;
 use std::time::Duration;
 use wasmill::coordinator::worker_of;
@@ -82,11 +82,22 @@ impl Attempt<'_, '_> {
         }
     }
 
+    /// Where processes may be overtaken, a reader may be quick.
+    pub(super) fn let_readers_come(&mut self) {
+        let rules = &self.process.world.rules;
+        if rules.taken && !rules.locks && self.random().percent(50) {
+            self.take_files();
+        }
+    }
+
     /// A reader takes a file that a checkpoint has left to readers: with its commit, or with a recovery from it.
     pub(super) fn take_files(&mut self) {
         let world = self.process.world;
         let names = world.platter.files(Path::new(CHECKPOINTS));
-        let noted = |what: &str, number: u64| names.iter().any(|(path, _)| path.ends_with(format!("{what}-{number}")));
+        let noted = |what: &str, number: u64| {
+            let note = Path::new(CHECKPOINTS).join(format!("{what}-{number}"));
+            names.iter().any(|(path, _)| *path == note)
+        };
         let mut theirs = Vec::new();
         for (number, files) in world.log().checkpoints() {
             let recovered = noted("recovered", number);
@@ -97,6 +108,8 @@ impl Attempt<'_, '_> {
                 theirs.extend(files.open);
             }
         }
+        let there = world.platter.files(Path::new(OUTPUT));
+        theirs.retain(|path| there.iter().any(|(there, _)| there == path));
         let Some(path) = self.random().pick(&theirs).cloned() else { return };
         if let Some(bytes) = world.platter.take(&path) {
             world.tell(format_args!("a reader takes {}", path.display()));
