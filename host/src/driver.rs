@@ -3,10 +3,12 @@
 //! A worker reads its partitions, takes in what the others send it, closes what is over and takes part in cuts. It
 //! never waits for another worker without taking in what is sent to itself meanwhile, so bounded queues cannot lock.
 
+mod apart;
 mod watch;
 
+pub use self::apart::Apart;
 pub use self::watch::{GONE_AFTER, Watch, lose_partition};
-use crate::assembly::Outputs;
+use crate::assembly::{Assembly, Outputs};
 use crate::capsule::Capsules;
 use crate::failpoint;
 use crate::failure::Failure;
@@ -67,6 +69,8 @@ pub struct Driver {
     pub source: Source,
     /// Its files.
     pub writers: Writers,
+    /// What its parts are made of.
+    pub assembly: Arc<Assembly>,
     /// Which output is which.
     pub outputs: Arc<Outputs>,
     /// What keeps the plugins' faults.
@@ -81,6 +85,11 @@ pub struct Driver {
     pub taps: Taps,
     /// What waits to be sent, in order.
     pub outbox: VecDeque<(usize, Message)>,
+    /// By partition: records that are parsed beside, before any that come after them, and since when, µs since the Unix
+    /// epoch.
+    pub apart: BTreeMap<i32, (Arc<RawBatch>, i64)>,
+    /// Who parses them.
+    pub beside: Option<Apart>,
     /// What is known of each of its partitions.
     pub watches: BTreeMap<i32, Watch>,
     /// The last record taken in, by partition.
@@ -134,6 +143,7 @@ impl Driver {
                 }
                 continue;
             }
+            self.take_parsed()?;
             let mut effects = Vec::new();
             self.worker.close(watermark, &mut effects)?;
             self.carry_out(effects)?;
@@ -236,16 +246,7 @@ impl Driver {
         self.wake(partition);
         self.taps.raw(&raw);
         let raw = Arc::new(raw);
-        self.shared.samples.keep(self.number, raw.clone());
-        let mut effects = Vec::new();
-        let read = self.worker.read(&raw, &mut effects);
-        self.unless_failed(read, &effects)?;
-        self.anchors.extend(raw.anchor().map(|anchor| (partition, anchor)));
-        self.carry_out(effects)?;
-        // Only now, with its rows handed on, may the batch move the watermark.
-        if let Some(lane) = self.worker.lane_mut(partition) {
-            lock(&self.shared.watermarks).advance(partition, lane.watermark());
-        }
+        self.process(&raw)?;
         self.shared.first_batch.call_once(|| tracing::debug!(records = raw.len(), "the first batch is processed"));
         if self.troubled.is_some() {
             self.trouble(None);
@@ -389,11 +390,11 @@ impl Driver {
     }
 
     /// A failure, before which only its report is told: nothing else of that step is done.
-    fn unless_failed(
+    fn unless_failed<T>(
         &self,
-        step: Result<(), wasmill_pipeline::error::Error>,
+        step: Result<T, wasmill_pipeline::error::Error>,
         effects: &[Effect],
-    ) -> Result<(), Failure> {
+    ) -> Result<T, Failure> {
         if step.is_err() {
             for effect in effects {
                 if let Effect::Fault(report) = effect {
@@ -426,16 +427,19 @@ impl Driver {
     /// Goes on after a cut at which all stood still.
     fn go_on(&mut self, upgrade: Option<Box<Upgrade>>) -> Result<(), Failure> {
         let Some(since) = self.standing_since.take() else { return Ok(()) };
-        let change = match upgrade {
-            None => None,
+        let (change, assembly) = match upgrade {
+            None => (None, None),
             Some(upgrade) => {
                 let Upgrade { assembly, change } = *upgrade;
                 self.writers.set_outputs(&assembly.output_specs)?;
                 (self.outputs, self.capsules) = (assembly.outputs.clone(), assembly.capsules.clone());
-                Some(change)
+                (Some(change), Some(assembly))
             }
         };
         self.worker.go_on(change)?;
+        if let Some(assembly) = assembly {
+            self.parse_with(assembly)?;
+        }
         failpoint::reach("gone-on");
         let _ = self.wires.reports.send(Report::WentOn { pause: since.elapsed() });
         Ok(())

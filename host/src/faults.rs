@@ -132,7 +132,7 @@ impl Faults {
                 Verdict::Replay
             }
             Cause::Call(_) if memory.rules.policy == FaultPolicy::Stop => Verdict::Stop,
-            Cause::TooMany { .. } | Cause::Call(_) => memory.give_up(name, digest, failure),
+            Cause::TooMany { .. } | Cause::TooLong { .. } | Cause::Call(_) => memory.give_up(name, digest, failure),
         }
     }
 

@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::coordinator::{End, Progress};
 use crate::plugin::Component;
 use crate::run::View;
-use crate::shared::{Cost, Held, Place, Shared, Standing, lock};
+use crate::shared::{Cost, Place, Shared, Standing, lock};
 use crate::store::BesideRole;
 use crate::telemetry::Rate;
 use std::collections::BTreeMap;
@@ -115,6 +115,7 @@ impl Observer {
             partitions: partitions(&totals, &standings, shared.as_deref()),
             checkpoints: progress.made,
             plugins: self.plugins(&progress, &standings),
+            trials: lock(&self.view.trials).clone(),
             swaps: self.view.history.counts(),
             swap_pause_us: progress.switch_pause.map(|pause| pause.as_micros() as i64),
             files: progress.files.clone(),
@@ -132,7 +133,7 @@ impl Observer {
             bytes: progress.bytes,
         });
         status.accounting = accounting(&progress);
-        status.holding = holding(&standings);
+        status.holding = holding(&standings, clock::now_us());
         (status.state, status.detail) = self.state(&progress, &standings, &status);
         status
     }
@@ -319,6 +320,10 @@ fn partitions(totals: &Totals, standings: &[Standing], shared: Option<&Shared>) 
     all.into_iter().map(partition).collect()
 }
 
+/// How long records may take the parser before people are told that they hold the watermark, µs: to find one takes a few
+/// deadlines.
+const SLOW_US: i64 = 60_000_000;
+
 /// Since when brokers have not answered, if that is long ago.
 fn unanswered(shared: &Shared, now_us: i64) -> Option<String> {
     let silent_us = shared.lookout.now_us() - shared.lookout.last().asked_us;
@@ -326,15 +331,17 @@ fn unanswered(shared: &Shared, now_us: i64) -> Option<String> {
     (silent_us > UNANSWERED_US).then(|| format!("no answer from the brokers since {since}"))
 }
 
-/// The partitions that have waited for a transaction to end for long, in words.
-fn holding(standings: &[Standing]) -> Vec<String> {
-    let places = standings.iter().flat_map(|standing| &standing.partitions);
-    let held = places.filter_map(|(partition, place)| Some((partition, place.held.filter(|held| held.long)?)));
-    let words = |(partition, held): (&i32, Held)| {
-        let since = clock::text(held.since_us);
-        format!("partition {partition} waits behind an open transaction since {since}")
+/// The partitions that have waited for long, in words: for a transaction to end, or a record that takes the parser long.
+fn holding(standings: &[Standing], now_us: i64) -> Vec<String> {
+    let words = |(partition, place): (&i32, &Place)| {
+        let slow = place.slow_since_us.filter(|since_us| now_us - since_us > SLOW_US);
+        let (since_us, what) = match place.held.filter(|held| held.long) {
+            Some(held) => (held.since_us, "waits behind an open transaction"),
+            None => (slow?, "waits for records that take the parser too long"),
+        };
+        Some(format!("partition {partition} {what} since {}", clock::text(since_us)))
     };
-    held.map(words).collect()
+    standings.iter().flat_map(|standing| &standing.partitions).filter_map(words).collect()
 }
 
 fn accounting(progress: &Progress) -> Accounting {

@@ -5,6 +5,7 @@ use crate::assembly::Assembly;
 use crate::budget::StateBudget;
 use crate::failure::Failure;
 use crate::kafka::{Lookout, Waker};
+use crate::shown::is_hidden;
 use crate::sink::SinkCut;
 use crossbeam_channel::{Receiver, Sender};
 use std::collections::{BTreeMap, VecDeque};
@@ -196,7 +197,7 @@ pub struct Letter {
 impl Letter {
     /// This one. Its message is a plugin's, which may hold anything: none of it writes to the terminal.
     pub fn of(letter: &DeadLetter) -> Self {
-        let message = letter.message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let message = letter.message.chars().map(|c| if is_hidden(c) { ' ' } else { c }).collect();
         Self { partition: letter.partition, offset: letter.offset, message }
     }
 }
@@ -212,6 +213,8 @@ pub struct Place {
     pub lag: Option<u64>,
     /// Whether records wait for a transaction to end.
     pub held: Option<Held>,
+    /// Since when records are parsed beside, as they take the parser too long, µs since the Unix epoch.
+    pub slow_since_us: Option<i64>,
 }
 
 /// Records that wait behind an open transaction.

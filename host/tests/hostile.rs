@@ -122,6 +122,29 @@ fn a_hostile_parser_loses_its_poison_records_and_nothing_else() {
 }
 
 #[test]
+fn a_record_that_hangs_the_parser_holds_up_its_partition_and_nothing_else() {
+    let broker = EmbeddedBroker::start("words", 2).unwrap();
+    let hang = words(["good".to_owned(), "Loop".to_owned(), "better".to_owned()]);
+    write(broker.bootstrap(), "words", 0, &hang);
+    let job = job(&broker, &[]);
+    // One worker for both partitions, and a deadline that none of this waits for.
+    let patient = ["--workers", "1", "--set", "limits.deadline=40s", "--set", "time.idle_timeout=1s"];
+    let running = job.start(&patient);
+    running.wait_for("some of these records take the parser too long");
+    write(broker.bootstrap(), "words", 1, &words((0..500).map(|n| format!("word {}", n % 4))));
+    until("the other partition is read, and committed", || job::reads_to(&job.checkpoints(), &[500]));
+    let status = job::run(&["status", "--json", "--url", &running.url()]).stdout;
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    let stuck = &status["partitions"][0];
+    assert_eq!((&stuck["idle"], &stuck["lag"]), (&false.into(), &3.into()), "{status}");
+    running.stop().expect(0).says(&["500 records, 500 rows", "the accounting closes"]);
+    // Whoever ends the run does not wait for the parser; the next one finds the record.
+    let end = job.run(&arguments(&["--drain"])).expect(0);
+    end.says(&["503 records, 502 rows", "plugin_fault 1", "the accounting closes"]);
+    assert_eq!((job.count("events_raw"), job.counted()), (502, 502));
+}
+
+#[test]
 fn a_parser_that_fails_on_too_many_records_ends_the_run() {
     let broker = EmbeddedBroker::start("words", 1).unwrap();
     write(broker.bootstrap(), "words", 0, &words((0..40).map(|n| format!("T{n}"))));

@@ -2,6 +2,7 @@
 
 use crate::plugin::Fault;
 use crate::record::RawBatch;
+use crate::time::text::span;
 use arrow_array::ArrayRef;
 use std::sync::Arc;
 
@@ -50,12 +51,15 @@ pub struct FaultRules {
     pub policy: FaultPolicy,
     /// The share of records that may fail in a checkpoint's interval, 0 to 1.
     pub breaker: f64,
+    /// How long records on which a parser misses its deadline may hold up a partition, in intervals in a row in which
+    /// there are some, µs.
+    pub breaker_time_us: i64,
 }
 
 impl Default for FaultRules {
-    /// Records are set aside, up to one in a hundred.
+    /// Records are set aside, up to one in a hundred, and for ten minutes.
     fn default() -> Self {
-        Self { policy: FaultPolicy::DeadLetter, breaker: 0.01 }
+        Self { policy: FaultPolicy::DeadLetter, breaker: 0.01, breaker_time_us: 600_000_000 }
     }
 }
 
@@ -76,6 +80,10 @@ const FEWEST_FAULTS: u64 = 10;
 pub(crate) struct Breaker {
     seen: u64,
     faults: u64,
+    /// The time lost on missed deadlines, in this interval and those before it in which there were some, µs.
+    lost_us: i64,
+    /// Whether some was lost in this interval.
+    loses: bool,
 }
 
 impl Breaker {
@@ -94,9 +102,18 @@ impl Breaker {
         too_many.then_some(Cause::TooMany { faults: self.faults, seen: self.seen })
     }
 
-    /// Begins the next interval.
-    pub(crate) fn reset(&mut self) {
-        *self = Self::default();
+    /// Notes the time that was lost to find a record on which the parser misses its deadline. The answer is as for
+    /// [`fault`](Self::fault).
+    pub(crate) fn lose(&mut self, rules: &FaultRules, time_us: i64) -> Option<Cause> {
+        self.lost_us = self.lost_us.saturating_add(time_us);
+        self.loses = true;
+        (self.lost_us > rules.breaker_time_us).then_some(Cause::TooLong { lost_us: self.lost_us })
+    }
+
+    /// Begins the next interval, with so many records that were noted and are still to be parsed.
+    pub(crate) fn reset(&mut self, left: u64) {
+        let lost_us = if self.loses { self.lost_us } else { 0 };
+        *self = Self { seen: left, lost_us, ..Self::default() };
     }
 }
 
@@ -131,6 +148,11 @@ pub enum Cause {
         /// How many there were since then.
         seen: u64,
     },
+    /// On records that took more time than may be lost.
+    TooLong {
+        /// The time, µs.
+        lost_us: i64,
+    },
     /// In this call, which concerns state, not a record.
     Call(&'static str),
 }
@@ -143,6 +165,7 @@ impl std::fmt::Display for Cause {
             }
             Self::Record { partition, offset } => write!(f, "on a record partition={partition} offset={offset}"),
             Self::TooMany { faults, seen } => write!(f, "on too many records faults={faults} records={seen}"),
+            Self::TooLong { lost_us } => write!(f, "on records that cost too much time lost={}", span(*lost_us)),
             Self::Call(call) => write!(f, "in {call}"),
         }
     }

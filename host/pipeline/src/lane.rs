@@ -1,18 +1,20 @@
 //! A lane: one partition's way from bytes to rows that are ready for their shards.
 
+mod apart;
 mod counts;
 mod times;
 
+pub use self::apart::{Piece, parse_apart};
 pub use self::counts::{LaneCounts, PartitionCounts};
 use self::times::row_times;
 use crate::dead_letter::{DeadLetter, Reason};
 use crate::error::Error;
 use crate::event::{Encoded, EventBatch, LateRows, Origins, Times};
 use crate::exchange::{Rows, divide};
-use crate::fault::{Breaker, FaultReport, FaultyCall, PluginFailure, Service, Treatment};
+use crate::fault::{Breaker, FaultReport, FaultRules, FaultyCall, PluginFailure, Service, Treatment};
 use crate::key::Keys;
 use crate::plan::{AggregatePlan, Plan};
-use crate::plugin::{Fault, Parsed, Parser};
+use crate::plugin::{Fault, FaultKind, Parsed, Parser};
 use crate::record::RawBatch;
 use crate::spec::Window;
 use crate::time::ending::Newest;
@@ -48,12 +50,17 @@ pub struct Lane {
     next_offset: i64,
     newest: Newest,
     breaker: Breaker,
+    /// The first offset that the breaker does not know of.
+    unseen: i64,
+    /// How many records it knows of that are still to be taken in.
+    left: u64,
 }
 
 impl Lane {
     /// A lane that continues where a checkpoint or the start option says.
     pub fn new(plan: Arc<Plan>, partition: i32, next_offset: i64, trusted: Trusted) -> Self {
-        Self { plan, partition, trusted, next_offset, newest: Newest::Nothing, breaker: Breaker::default() }
+        let (newest, breaker) = (Newest::Nothing, Breaker::default());
+        Self { plan, partition, trusted, next_offset, newest, breaker, unseen: next_offset, left: 0 }
     }
 
     /// The partition's watermark.
@@ -98,12 +105,12 @@ impl Lane {
 
     /// Skips to an offset, where the records before it are gone.
     pub fn skip_to(&mut self, offset: i64) {
-        self.next_offset = offset;
+        (self.next_offset, self.unseen, self.left) = (offset, offset, 0);
     }
 
     /// Notes that a cut was made: faults are counted anew.
     pub(crate) fn begin_interval(&mut self) {
-        self.breaker.reset();
+        self.breaker.reset(self.left);
     }
 
     /// Takes in the next records of the partition. Where the parser fails on a batch it is halved until the record
@@ -119,7 +126,76 @@ impl Lane {
         counts: &mut LaneCounts,
         out: &mut LaneOutput,
     ) -> Result<(), Error> {
-        let Some(next) = raw.next_offset() else { return Ok(()) };
+        let mut taken = self.process_soon(parser, raw, treatment, counts, out)?;
+        while taken < raw.len() {
+            let rest = raw.slice(taken, raw.len());
+            let pieces = parse_apart(parser, &rest);
+            taken += self.take_pieces(&rest, pieces, treatment, counts, out)?;
+            taken += self.process_soon(parser, &raw.slice(taken, raw.len()), treatment, counts, out)?;
+        }
+        Ok(())
+    }
+
+    /// The same, but only as far as the parser does not take too long: how many records were taken in. The others are to
+    /// be parsed beside, by [`parse_apart`], and no record after them comes before they are taken in.
+    ///
+    /// # Errors
+    /// As for [`process`](Self::process).
+    pub fn process_soon(
+        &mut self,
+        parser: &mut dyn Parser,
+        raw: &RawBatch,
+        treatment: &Treatment,
+        counts: &mut LaneCounts,
+        out: &mut LaneOutput,
+    ) -> Result<usize, Error> {
+        let Some(next) = raw.next_offset() else { return Ok(0) };
+        self.check_place(raw)?;
+        let new = raw.offsets.len() - raw.offsets.partition_point(|&offset| offset < self.unseen);
+        self.breaker.see(new);
+        self.left += new as u64;
+        self.unseen = self.unseen.max(next);
+        self.parse(parser, raw, treatment, counts, out)?;
+        Ok(raw.offsets.partition_point(|&offset| offset < self.next_offset))
+    }
+
+    /// Takes in the first of these records, as they were parsed beside: how many.
+    ///
+    /// # Errors
+    /// As for [`process`](Self::process).
+    pub fn take_pieces(
+        &mut self,
+        raw: &RawBatch,
+        pieces: Vec<Piece>,
+        treatment: &Treatment,
+        counts: &mut LaneCounts,
+        out: &mut LaneOutput,
+    ) -> Result<usize, Error> {
+        self.check_place(raw)?;
+        let mut taken = 0;
+        for Piece { records, parsed } in pieces {
+            let part = raw.slice(taken, taken + records);
+            match parsed {
+                Ok(parsed) => self.take_in(&part, parsed, treatment, counts, out)?,
+                Err(fault) => self.found(&part, fault, treatment, counts, out)?,
+            }
+            taken += records;
+        }
+        Ok(taken)
+    }
+
+    /// Notes the time, µs, that it took to find a record that makes the parser miss its deadline.
+    ///
+    /// # Errors
+    /// [`Error::Plugin`] where that is too much.
+    pub(crate) fn lose(&mut self, fault: &Fault, time_us: i64, rules: &FaultRules) -> Result<(), Error> {
+        match self.breaker.lose(rules, time_us) {
+            Some(cause) => Err(PluginFailure { aggregate: None, fault: fault.clone(), cause }.into()),
+            None => Ok(()),
+        }
+    }
+
+    fn check_place(&self, raw: &RawBatch) -> Result<(), Error> {
         if raw.partition != self.partition || raw.offsets.first().is_some_and(|&first| first < self.next_offset) {
             return Err(Error::Bug(format!(
                 "records out of place partition={} offset={:?} expected_partition={} expected_offset={}",
@@ -129,13 +205,10 @@ impl Lane {
                 self.next_offset
             )));
         }
-        self.breaker.see(raw.len());
-        self.parse(parser, raw, treatment, counts, out)?;
-        self.next_offset = next;
-        self.newest = self.newest.max(raw.newest(&self.plan.time.plausible_us));
         Ok(())
     }
 
+    /// Whether all were taken in; else the parser takes too long from the next offset on.
     fn parse(
         &mut self,
         parser: &mut dyn Parser,
@@ -143,16 +216,24 @@ impl Lane {
         treatment: &Treatment,
         counts: &mut LaneCounts,
         out: &mut LaneOutput,
-    ) -> Result<(), Error> {
-        match parser.parse(raw) {
-            Ok(parsed) => self.take_in(raw, parsed, treatment, counts, out),
-            Err(fault) if raw.len() == 1 => self.found(raw, fault, treatment, counts, out),
+    ) -> Result<bool, Error> {
+        match parser.parse_soon(raw) {
+            Ok(parsed) => self.take_in(raw, parsed, treatment, counts, out).map(|()| true),
+            Err(fault) if fault.kind == FaultKind::Deadline => Ok(false),
+            Err(fault) if raw.len() == 1 => self.found(raw, fault, treatment, counts, out).map(|()| true),
             Err(_) => {
                 let half = raw.len() / 2;
-                self.parse(parser, &raw.slice(0, half), treatment, counts, out)?;
-                self.parse(parser, &raw.slice(half, raw.len()), treatment, counts, out)
+                Ok(self.parse(parser, &raw.slice(0, half), treatment, counts, out)?
+                    && self.parse(parser, &raw.slice(half, raw.len()), treatment, counts, out)?)
             }
         }
+    }
+
+    /// Notes that these records are done with.
+    fn pass(&mut self, raw: &RawBatch) {
+        self.next_offset = raw.next_offset().unwrap_or(self.next_offset);
+        self.left = self.left.saturating_sub(raw.len() as u64);
+        self.newest = self.newest.max(raw.newest(&self.plan.time.plausible_us));
     }
 
     /// Sets aside the one record that makes the parser fail.
@@ -173,6 +254,7 @@ impl Lane {
         counts.records += 1;
         counts.of(self.partition).records += 1;
         set_aside(raw, 0, Reason::PluginFault, fault.to_string(), counts, out);
+        self.pass(raw);
         Ok(())
     }
 
@@ -184,6 +266,7 @@ impl Lane {
         counts: &mut LaneCounts,
         out: &mut LaneOutput,
     ) -> Result<(), Error> {
+        self.pass(raw);
         counts.records += raw.len() as u64;
         counts.of(self.partition).records += raw.len() as u64;
         let rejected = parsed.rejects.len();

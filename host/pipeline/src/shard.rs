@@ -355,7 +355,7 @@ impl Shard {
     /// # Errors
     /// The plugin's fault; the shard is of no use afterwards.
     pub fn cut(&mut self) -> Result<StateDelta, Error> {
-        self.breaker.reset();
+        self.breaker.reset(0);
         // First what may fail: what changed is still known then.
         let states = concat(&self.snapshot(&self.books.groups.changed())?)?;
         let (deletes, puts) = self.books.groups.take_changes();

@@ -8,11 +8,11 @@ use crate::checkpoint::{Cut, PartitionCut, share_of};
 use crate::dead_letter::DeadLetter;
 use crate::error::Error;
 use crate::exchange::{Message, Rows};
-use crate::fault::{FaultReport, Service, Treatment};
-use crate::lane::{Lane, LaneCounts, LaneOutput};
+use crate::fault::{FaultPolicy, FaultReport, Service, Treatment};
+use crate::lane::{Lane, LaneCounts, LaneOutput, Piece};
 use crate::mutation::{self, Mutation};
 use crate::plan::Plan;
-use crate::plugin::{Aggregate, Parser};
+use crate::plugin::{Aggregate, FaultKind, Parser};
 use crate::record::RawBatch;
 use crate::shadow::Comparison;
 use crate::shard::{Poison, Shard, ShardCounts};
@@ -170,16 +170,73 @@ impl Worker {
             let fastest = self.lanes.values().map(Lane::watermark).max().unwrap_or(NOTHING_SEEN);
             self.lanes.values_mut().for_each(|lane| lane.raise(fastest));
         }
+        self.take_in(raw, effects, |lane, parser, treatment, counts, out| {
+            lane.process(parser, raw, treatment, counts, out).map(|()| raw.len())
+        })?;
+        Ok(())
+    }
+
+    /// The same, but only as far as the parser does not take too long: how many records were taken in. The others are to
+    /// be parsed beside, by [`parse_apart`](crate::lane::parse_apart), and no record of the partition after them is read
+    /// before they are. Where a fault is to end the run, there is no reason to let others go on: all are taken in.
+    ///
+    /// # Errors
+    /// As for [`read`](Self::read).
+    pub fn read_soon(&mut self, raw: &RawBatch, effects: &mut Vec<Effect>) -> Result<usize, Error> {
+        if self.treatment.parser.policy == FaultPolicy::Stop {
+            return self.read(raw, effects).map(|()| raw.len());
+        }
+        self.take_in(raw, effects, |lane, parser, treatment, counts, out| {
+            lane.process_soon(parser, raw, treatment, counts, out)
+        })
+    }
+
+    /// Takes in the first of these records, as they were parsed beside, which took `took_us`: how many.
+    ///
+    /// # Errors
+    /// As for [`read`](Self::read).
+    pub fn read_apart(
+        &mut self,
+        raw: &RawBatch,
+        pieces: Vec<Piece>,
+        took_us: i64,
+        effects: &mut Vec<Effect>,
+    ) -> Result<usize, Error> {
+        let missed =
+            |piece: &Piece| piece.parsed.as_ref().err().filter(|fault| fault.kind == FaultKind::Deadline).cloned();
+        let missed = pieces.iter().find_map(missed);
+        let taken = self.take_in(raw, effects, |lane, _, treatment, counts, out| {
+            lane.take_pieces(raw, pieces, treatment, counts, out)
+        })?;
+        if let (Some(fault), Some(lane)) = (missed, self.lanes.get_mut(&raw.partition)) {
+            lane.lose(&fault, took_us, &self.treatment.parser)?;
+        }
+        Ok(taken)
+    }
+
+    /// Takes in what `process` makes of records: how many.
+    fn take_in(
+        &mut self,
+        raw: &RawBatch,
+        effects: &mut Vec<Effect>,
+        process: impl FnOnce(
+            &mut Lane,
+            &mut dyn Parser,
+            &Treatment,
+            &mut LaneCounts,
+            &mut LaneOutput,
+        ) -> Result<usize, Error>,
+    ) -> Result<usize, Error> {
         effects.append(&mut self.left_over);
-        self.given += raw.len() as u64;
         let lane = self
             .lanes
             .get_mut(&raw.partition)
             .ok_or_else(|| Error::Bug(format!("records of a foreign partition partition={}", raw.partition)))?;
         let mut out = LaneOutput::default();
-        let processed = lane.process(self.parser.as_mut(), raw, &self.treatment, &mut self.counts, &mut out);
+        let processed = process(lane, self.parser.as_mut(), &self.treatment, &mut self.counts, &mut out);
         effects.extend(out.faults.into_iter().map(|report| Effect::Fault(Box::new(report))));
-        processed?;
+        let taken = processed?;
+        self.given += taken as u64;
         effects.extend(out.raw.into_iter().map(Effect::Raw));
         effects.extend(out.late.into_iter().map(|(aggregate, rows)| Effect::Late(aggregate, rows)));
         if !out.dead_letters.is_empty() {
@@ -192,7 +249,7 @@ impl Worker {
                 effects.push(Effect::Send(worker, Message::Rows(rows)));
             }
         }
-        Ok(())
+        Ok(taken)
     }
 
     /// Adds rows to their shard.

@@ -10,14 +10,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use wasmill_pipeline::dead_letter::{DeadLetter, Reason};
 use wasmill_pipeline::error::{Class, Error};
 use wasmill_pipeline::fault::{Cause, FaultPolicy, FaultReport, FaultRules, FaultyCall, Service, Suspects, Treatment};
+use wasmill_pipeline::lane::parse_apart;
 use wasmill_pipeline::plan::Plan;
-use wasmill_pipeline::plugin::{Aggregate, Parser};
+use wasmill_pipeline::plugin::{Aggregate, Fault, FaultKind, Parsed, Parser, ParserDescription};
+use wasmill_pipeline::record::RawBatch;
 use wasmill_pipeline::spec::{AggregateSpec, PipelineSpec, TimeSpec, Window};
 use wasmill_pipeline::testing::{POISON, TestParser, TestRecord, Touchy, raw_batch};
 use wasmill_pipeline::time::trust::Trusted;
 use wasmill_pipeline::worker::{Effect, Worker};
 
-const PATIENT: FaultRules = FaultRules { policy: FaultPolicy::DeadLetter, breaker: 1.0 };
+const PATIENT: FaultRules = FaultRules { policy: FaultPolicy::DeadLetter, breaker: 1.0, breaker_time_us: 50_000_000 };
 
 const WATCHED: Service = Service::Watched(None);
 
@@ -34,6 +36,10 @@ impl World {
     }
 
     fn of(rules: FaultRules, service: Service, unmergeable: bool) -> Self {
+        Self::with(Box::new(TestParser::default()), rules, service, unmergeable)
+    }
+
+    fn with(parser: Box<dyn Parser>, rules: FaultRules, service: Service, unmergeable: bool) -> Self {
         let calls = Arc::new(AtomicU64::new(0));
         let spec = PipelineSpec {
             time: TimeSpec {
@@ -52,7 +58,7 @@ impl World {
         let touchy = Touchy::counting(calls.clone(), unmergeable);
         let descriptions = [touchy.description().clone()];
         let plan = Plan::new(&spec, "events", TestParser::default().description(), &descriptions, 1).unwrap();
-        let mut worker = Worker::new(Arc::new(plan), 0, Box::new(TestParser::default()), vec![Box::new(touchy)]);
+        let mut worker = Worker::new(Arc::new(plan), 0, parser, vec![Box::new(touchy)]);
         worker.treat(Treatment { parser: rules, aggregates: vec![(rules, service)] });
         worker.assign(0, 0, Trusted::default());
         Self { worker, next: 0, calls }
@@ -247,4 +253,154 @@ fn a_parser_that_fails_too_often_ends_the_run() {
     assert_eq!(cause(read), Cause::TooMany { faults: 10, seen: 16 });
     assert!(seen.reports.iter().all(|report| report.aggregate.is_none()));
     assert_eq!(seen.reports.len(), 10);
+}
+
+/// What the parser never ends on.
+const HANGS: i64 = 666;
+
+/// What the parser needs more time for than there is for calls that others wait for.
+const SLOW: i64 = 333;
+
+/// A parser that takes its time with some values; its calls that missed their deadline are counted: soon, and at last.
+#[derive(Default)]
+struct Slow {
+    inner: TestParser,
+    missed: [usize; 2],
+}
+
+impl Slow {
+    fn within(&mut self, batch: &RawBatch, too_long: &[i64]) -> Result<Parsed, Fault> {
+        let is_slow = |payload: Option<&[u8]>| {
+            let payload = payload.unwrap_or_default();
+            too_long.iter().any(|value| payload.ends_with(format!(" {value}").as_bytes()))
+        };
+        if batch.values.iter().any(is_slow) {
+            let (kind, message) = (FaultKind::Deadline, "too long".into());
+            return Err(Fault { plugin: "slow".into(), kind, message, backtrace: Vec::new() });
+        }
+        self.inner.parse(batch)
+    }
+}
+
+impl Parser for Slow {
+    fn description(&self) -> &ParserDescription {
+        self.inner.description()
+    }
+
+    fn parse(&mut self, batch: &RawBatch) -> Result<Parsed, Fault> {
+        let parsed = self.within(batch, &[HANGS]);
+        self.missed[1] += usize::from(parsed.is_err());
+        parsed
+    }
+
+    fn parse_soon(&mut self, batch: &RawBatch) -> Result<Parsed, Fault> {
+        let parsed = self.within(batch, &[HANGS, SLOW]);
+        self.missed[0] += usize::from(parsed.is_err());
+        parsed
+    }
+}
+
+fn slow_world() -> World {
+    World::with(Box::new(Slow::default()), PATIENT, Service::Trusted, false)
+}
+
+fn slow_batch(partition: i32, first: i64, values: &[i64]) -> RawBatch {
+    let event = |&value: &i64| (TestRecord::Event { user: "ann".into(), time: Some(100), value }, 0);
+    raw_batch(partition, first, &values.iter().map(event).collect::<Vec<_>>())
+}
+
+/// Reads all of a batch, with a parser beside that took so long for each part; what is found, and whether all was well.
+fn read_beside(world: &mut World, raw: &RawBatch, beside: &mut Slow, took_us: i64) -> (Result<(), Error>, Seen) {
+    let mut effects = Vec::new();
+    let mut read = |world: &mut World| {
+        let mut taken = world.worker.read_soon(raw, &mut effects)?;
+        while taken < raw.len() {
+            let rest = raw.slice(taken, raw.len());
+            let pieces = parse_apart(beside, &rest);
+            taken += world.worker.read_apart(&rest, pieces, took_us, &mut effects)?;
+            taken += world.worker.read_soon(&raw.slice(taken, raw.len()), &mut effects)?;
+        }
+        Ok(())
+    };
+    let read = read(world);
+    (read, Seen::of(effects))
+}
+
+#[test]
+fn a_record_that_hangs_the_parser_costs_one_deadline_and_a_few_short_ones() {
+    let (mut world, mut beside) = (slow_world(), Slow::default());
+    let mut values = vec![1; 4_096];
+    values[1_234] = HANGS;
+    let (read, seen) = read_beside(&mut world, &slow_batch(0, 0, &values), &mut beside, 1);
+    read.unwrap();
+    assert_eq!(seen.letters.iter().map(|letter| letter.offset).collect::<Vec<_>>(), [1_234]);
+    assert_eq!(seen.reports[0].fault.kind, FaultKind::Deadline);
+    assert!(beside.missed[0] <= 12 && beside.missed[1] == 1, "{:?}", beside.missed);
+    assert_eq!(world.accounts(), (4_095, 0));
+    assert_eq!(world.sessions(), [(4_095, 4_095)]);
+}
+
+#[test]
+fn a_record_that_only_needs_its_time_is_a_row() {
+    let (mut world, mut beside) = (slow_world(), Slow::default());
+    let (read, seen) = read_beside(&mut world, &slow_batch(0, 0, &[1, SLOW, 1, SLOW, SLOW]), &mut beside, 1);
+    read.unwrap();
+    assert_eq!((seen.letters.len(), beside.missed[1]), (0, 0));
+    assert_eq!(world.sessions(), [(5, 2 + 3 * SLOW)]);
+}
+
+#[test]
+fn who_has_all_the_time_reads_the_same() {
+    let mut values = [1, HANGS, SLOW, 2, HANGS];
+    values.rotate_left(1);
+    let (mut here, mut there) = (slow_world(), slow_world());
+    let raw = slow_batch(0, 0, &values);
+    let mut effects = Vec::new();
+    here.worker.read(&raw, &mut effects).unwrap();
+    let (read, seen) = read_beside(&mut there, &raw, &mut Slow::default(), 1);
+    read.unwrap();
+    let offsets = |seen: Seen| seen.letters.iter().map(|letter| letter.offset).collect::<Vec<_>>();
+    assert_eq!((offsets(Seen::of(effects)), offsets(seen)), (vec![0, 3], vec![0, 3]));
+    assert_eq!((here.accounts(), here.sessions()), (there.accounts(), there.sessions()));
+}
+
+#[test]
+fn other_partitions_and_cuts_go_on_while_records_are_parsed_beside() {
+    let mut world = slow_world();
+    world.worker.assign(1, 0, Trusted::default());
+    let (stuck, free) = (slow_batch(0, 0, &[1, 1, HANGS, 1]), slow_batch(1, 0, &[1, 1, 1]));
+    let mut effects = Vec::new();
+    assert_eq!(world.worker.read_soon(&stuck, &mut effects).unwrap(), 0);
+    assert_eq!(world.worker.read_soon(&free, &mut effects).unwrap(), 3);
+    world.worker.begin_cut(1, &mut Vec::new());
+    let (_, cut) = world.worker.finish_cut().unwrap();
+    assert_eq!(cut.partitions.iter().map(|of| of.next_offset).collect::<Vec<_>>(), [0, 3]);
+    world.worker.go_on(None).unwrap();
+    let pieces = parse_apart(&mut Slow::default(), &stuck);
+    assert_eq!(world.worker.read_apart(&stuck, pieces, 1, &mut effects).unwrap(), 3);
+    assert_eq!(world.worker.read_soon(&stuck.slice(3, 4), &mut effects).unwrap(), 1);
+    assert_eq!(Seen::of(effects).letters.len(), 1);
+    assert_eq!(world.sessions(), [(6, 6)]);
+}
+
+#[test]
+fn records_that_hang_the_parser_for_too_long_in_intervals_in_a_row_end_the_run() {
+    let mut world = slow_world();
+    let mut number = 0;
+    let mut interval = |world: &mut World, values: &[i64]| {
+        let raw = slow_batch(0, world.next, values);
+        world.next += values.len() as i64;
+        let (read, _) = read_beside(world, &raw, &mut Slow::default(), 20_000_000);
+        if read.is_ok() {
+            number += 1;
+            world.worker.begin_cut(number, &mut Vec::new());
+            world.worker.finish_cut().unwrap();
+            world.worker.go_on(None).unwrap();
+        }
+        read
+    };
+    for values in [&[HANGS][..], &[HANGS], &[1, SLOW], &[HANGS], &[HANGS, 1]] {
+        interval(&mut world, values).unwrap();
+    }
+    assert_eq!(cause(interval(&mut world, &[1, HANGS])), Cause::TooLong { lost_us: 60_000_000 });
 }

@@ -8,8 +8,11 @@ use crate::failure::Failure;
 use crate::kafka::{Look, Sight};
 use crate::shared::{Held, Place, Report, Unread, lock};
 use anyhow::anyhow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 use wasmill_pipeline::error::Class;
+use wasmill_pipeline::record::RawBatch;
 use wasmill_pipeline::time::silence::Silence;
 
 /// So many looks in a row must find unread records where the reader has all that is committed: one may be ahead of the
@@ -70,7 +73,9 @@ impl Driver {
         for partition in self.source.partitions() {
             let Some(watch) = self.watches.get_mut(&partition) else { continue };
             if look.number > watch.look {
-                let (read_to, stable) = (self.source.read_to(partition), self.source.is_stable(partition));
+                let apart = first_apart(&self.apart, partition);
+                let read_to = apart.or(self.source.read_to(partition));
+                let stable = apart.is_none() && self.source.is_stable(partition);
                 watch.take_in(partition, &look, read_to, stable);
                 if watch.gone_us.is_some_and(|since| (look.asked_us - since) as u128 >= GONE_AFTER.as_micros()) {
                     gone.push(partition);
@@ -139,6 +144,7 @@ impl Driver {
         lock(&self.shared.watermarks).unassign(partition);
         self.worker.unassign(partition);
         self.watches.remove(&partition);
+        self.apart.remove(&partition);
         self.anchors.remove(&partition);
         self.shared.lookout.remove(partition);
         let _ = self.wires.reports.send(Report::Gone(partition));
@@ -159,23 +165,32 @@ impl Driver {
     /// Partitions that were not read to the ends of this run.
     pub(super) fn behind_the_end(&self) -> impl Iterator<Item = Unread> {
         self.reading.until.iter().flatten().filter_map(move |(&partition, &end)| {
-            let mine = self.watches.contains_key(&partition) && !self.source.reached(partition, end);
-            let from = || self.source.read_to(partition).or(self.source.position(partition)).unwrap_or_default();
-            mine.then(|| Unread { partition, from: from(), end })
+            let apart = first_apart(&self.apart, partition);
+            let reached = apart.is_none() && self.source.reached(partition, end);
+            let read_to = || apart.or(self.source.read_to(partition)).or(self.source.position(partition));
+            let mine = self.watches.contains_key(&partition) && !reached;
+            mine.then(|| Unread { partition, from: read_to().unwrap_or_default(), end })
         })
     }
 
     /// Where a partition stands, for people.
     pub(super) fn place(&self, partition: i32, next_offset: i64, look: &Look) -> Place {
         let high = look.high(partition);
-        let read_to = self.source.read_to(partition).unwrap_or(next_offset);
+        let apart = self.apart.get(&partition);
+        let read_to = self.source.read_to(partition).filter(|_| apart.is_none()).unwrap_or(next_offset);
         Place {
+            slow_since_us: apart.map(|&(_, since_us)| since_us),
             next_offset,
             high,
             lag: high.map(|high| high.saturating_sub(read_to).max(0).unsigned_abs()),
             held: self.watches.get(&partition).and_then(Watch::held),
         }
     }
+}
+
+/// The first record of a partition that is parsed beside.
+fn first_apart(apart: &BTreeMap<i32, (Arc<RawBatch>, i64)>, partition: i32) -> Option<i64> {
+    apart.get(&partition).and_then(|(raw, _)| raw.offsets.first().copied())
 }
 
 /// Tells people that the topic does not have a partition any more.

@@ -139,12 +139,24 @@ impl Parser for WasmParser {
     }
 
     fn parse(&mut self, batch: &RawBatch) -> Result<Parsed, Fault> {
+        self.parse_within(self.component.runtime().deadline_ticks(), batch)
+    }
+
+    fn parse_soon(&mut self, batch: &RawBatch) -> Result<Parsed, Fault> {
+        self.parse_within(self.component.runtime().soon_ticks(), batch)
+    }
+}
+
+impl WasmParser {
+    fn parse_within(&mut self, ticks: u64, batch: &RawBatch) -> Result<Parsed, Fault> {
         let began = thread_time();
         let mut instance = self.take_instance()?;
         let lowered: Vec<Lowered<'_>> = self.inputs.iter().map(|input| input.lower(batch, &self.setup.topic)).collect();
         let params: Vec<_> = lowered.iter().map(Lowered::as_param).collect();
         let count = batch.len() as u32;
-        let answer = instance.call(|world, store| world.wasmill_plugin_parser().call_parse(store, count, &params))?;
+        let parse =
+            |world: &ParserPlugin, store: &mut _| world.wasmill_plugin_parser().call_parse(store, count, &params);
+        let answer = instance.call_within(ticks, parse)?;
         let parsed = self.check(answer, batch.len()).map_err(|wrong| self.fault(FaultKind::Contract, wrong))?;
         // Only an instance that answered well is used again.
         self.instance = Some(instance);

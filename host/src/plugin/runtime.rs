@@ -2,7 +2,7 @@
 
 use super::cache::Cache;
 use super::component::{Component, World};
-use super::ticker::{TICK, Ticker};
+use super::ticker::{TICK, TICKS_PER_SECOND, Ticker};
 use super::{Error, Limits};
 use std::path::Path;
 use std::sync::Arc;
@@ -75,6 +75,12 @@ impl Runtime {
     pub(super) fn deadline_ticks(&self) -> u64 {
         let ticks = self.limits.deadline.as_nanos().div_ceil(TICK.as_nanos());
         u64::try_from(ticks).unwrap_or(u64::MAX / 2).min(u64::MAX / 2) + 1
+    }
+
+    /// The same for a call that others wait for: a tenth of it, 1 s by default, where batches take some 3 ms; but not so
+    /// little that a busy machine alone would use it up.
+    pub(super) fn soon_ticks(&self) -> u64 {
+        (self.deadline_ticks() / 10).max(TICKS_PER_SECOND / 5).min(self.deadline_ticks())
     }
 }
 
