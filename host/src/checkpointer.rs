@@ -156,6 +156,11 @@ impl Checkpointer {
         self.identity.seen.insert(plugin.to_owned(), digest.to_owned());
     }
 
+    /// Whether the next checkpoint makes the swap on probation final.
+    pub fn confirms_next(&self) -> bool {
+        self.probation.as_ref().is_some_and(|probation| probation.until <= self.checkpoint + 1)
+    }
+
     /// Ends the probation with the next checkpoint, as no other may come.
     pub fn confirm_next(&mut self) {
         if let Some(probation) = &mut self.probation {

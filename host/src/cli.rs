@@ -64,6 +64,10 @@ pub enum Command {
     Promote(PluginArgs),
     /// End the shadow of an aggregate
     Discard(PluginArgs),
+    /// End the trial of a version that is to be swapped in, or to be a shadow
+    ///
+    /// Whoever asked for it is told that it was cancelled. One that is in already is taken back by `wasmill rollback`.
+    Cancel(PluginArgs),
     /// Make a plugin's fault happen again, from its capsule, outside of the pipeline
     ///
     /// Needs the capsule and the component only, no broker. Says what happened then and what happens now, with the guest's
@@ -324,7 +328,7 @@ pub struct SwapArgs {
     pub live: LiveArgs,
 }
 
-/// The arguments of `wasmill rollback`, `promote` and `discard`.
+/// The arguments of `wasmill rollback`, `promote`, `discard` and `cancel`.
 #[derive(Args, Clone, Debug)]
 pub struct PluginArgs {
     /// The plugin's name in the pipeline file

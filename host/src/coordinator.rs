@@ -304,6 +304,7 @@ impl Coordinator {
 
     fn publish(&mut self, parts: Parts) -> Result<Published, Failure> {
         failpoint::reach("cut-complete");
+        self.obey_before_the_last()?;
         let Parts { cuts, files, anchors, began, pause } = parts;
         let idle = lock(&self.shared.watermarks).partitions().filter(|(_, mark)| mark.idle).map(|(p, _)| p).collect();
         let lost_records = self.shared.standing.iter().map(|standing| lock(standing).lost_records).sum();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use wasmill::cli::{Cli, Command};
 use wasmill::commands::{self, Exit};
 use wasmill::instances::Sandbox;
+use wasmill::shown::shown_lines;
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
@@ -18,6 +19,7 @@ fn main() -> ExitCode {
         Command::Shadow(args) => commands::shadow::shadow(&args),
         Command::Promote(args) => commands::shadow::promote(&args),
         Command::Discard(args) => commands::shadow::discard(&args),
+        Command::Cancel(args) => commands::swap::cancel(&args),
         Command::Replay(args) => commands::replay::replay(&args),
         Command::History(args) => commands::history::history(&args),
         Command::Explain(args) => commands::explain::explain(&args),
@@ -27,7 +29,7 @@ fn main() -> ExitCode {
         Ok(Exit::Unhealthy | Exit::Refused) => ExitCode::from(1),
         Ok(Exit::Unread) => ExitCode::from(4),
         Err(failure) => {
-            eprintln!("wasmill: {failure:#}");
+            eprintln!("wasmill: {}", shown_lines(&format!("{failure:#}")));
             ExitCode::from(commands::exit_code(&failure))
         }
     }

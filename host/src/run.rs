@@ -5,6 +5,7 @@ mod topic;
 mod versions;
 
 use crate::accounting::Totals;
+use crate::admin::Trial;
 use crate::assembly::Assembly;
 use crate::budget::StateBudget;
 use crate::checkpointer::Identity;
@@ -116,6 +117,8 @@ pub struct View {
     pub in_force: Arc<Mutex<Option<Arc<Assembly>>>>,
     /// What is to be changed.
     pub switchboard: Arc<Switchboard>,
+    /// Versions that are being tried.
+    pub trials: Mutex<Vec<Trial>>,
     /// What became of swaps and shadows.
     pub history: Arc<Chronicle>,
 }
@@ -482,7 +485,7 @@ impl Attempt<'_> {
     #[allow(clippy::too_many_arguments, reason = "the parts of one thread, named once, here")]
     fn driver(
         &self,
-        assembly: &Assembly,
+        assembly: &Arc<Assembly>,
         worker: Worker,
         source: Source,
         wires: Wires,
@@ -505,6 +508,7 @@ impl Attempt<'_> {
             worker,
             source,
             writers,
+            assembly: assembly.clone(),
             outputs: assembly.outputs.clone(),
             capsules: assembly.capsules.clone(),
             wires,
@@ -517,6 +521,8 @@ impl Attempt<'_> {
             },
             taps: self.taps.clone(),
             outbox: VecDeque::new(),
+            apart: BTreeMap::new(),
+            beside: None,
             watches,
             anchors,
             troubled: None,

@@ -1,26 +1,28 @@
 //! Answers what people ask of the plugins: all that a change takes is made ready here, beside the running pipeline, and
-//! tried; the coordinator only puts it in.
+//! tried; the coordinator only puts it in. What needs no trial is answered at once, whatever is being tried.
 
 mod generator;
+mod shadows;
 mod trial;
+mod trials;
 
 pub use generator::Generating;
+use trials::Trials;
 
-use crate::admin::control::{
-    Answer, Ask, Candidate, Outcome, Policy, Refusal, RefusalKind, Reply, Request, ShadowOptions,
-};
+use crate::admin::control::{Answer, Ask, Candidate, Outcome, Policy, Refusal, RefusalKind, Reply, Request};
 use crate::assembly::{Assembly, BesideVersion, Versions, chain};
 use crate::catalog::{policy, reads};
 use crate::chronicle::of_action;
-use crate::plugin::{self, Component};
+use crate::plugin::{self, Component, Permit};
 use crate::run::View;
 use crate::shared::lock;
 use crate::store::history::{Action as Deed, Outcome as Happened};
 use crate::store::{self, BesideRole, PluginStore};
 use crate::switch::{Action, Order, Origin, Pin, Prepared};
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, Sender, after, never, select};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use wasmill_pipeline::shadow::Comparison;
+use std::time::Duration;
 
 /// Who answers.
 pub struct Swapper {
@@ -32,14 +34,30 @@ pub struct Swapper {
     pub kept: PluginStore,
     /// The generator, where the pipeline has one.
     pub generator: Option<Generating>,
+    /// How long it may take to compile and try a version.
+    pub trial_limit: Duration,
 }
 
 /// What became of a request.
 enum Done {
     /// It is answered here.
     Answer(Box<Answer>),
-    /// The coordinator answers.
+    /// It is done here, if nothing has come in between.
+    Then(Box<dyn FnOnce() -> Answer + Send>),
+    /// It is ready for the coordinator, which answers.
+    Put(Box<Prepared>),
+    /// The coordinator has it, and answers.
     Left,
+}
+
+/// What was asked, for whoever answers it later.
+struct Asked {
+    kind: Deed,
+    plugin: String,
+    /// Of the candidate, where there is one.
+    digest: String,
+    who: String,
+    reply: Sender<Reply>,
 }
 
 /// What somebody wants of an aggregate or the parser.
@@ -53,37 +71,94 @@ struct Wish<'a> {
 impl Swapper {
     /// Answers until nobody can ask any more.
     pub fn run(self) {
-        for Request { ask, who, reply } in &self.requests {
-            let (plugin, kind, digest) = (ask.plugin().to_owned(), kind_of(&ask), digest_of(&ask));
-            match self.consider(ask, &who, &reply) {
-                Ok(Done::Left) => {}
-                // Whoever asked may be gone.
-                Ok(Done::Answer(answer)) => drop(reply.send(Ok(*answer))),
-                Err(refusal) => {
-                    self.note_refusal(kind, &who, &plugin, digest.unwrap_or_default(), &refusal);
-                    drop(reply.send(Err(refusal)));
+        let swapper = Arc::new(self);
+        let mut trials = Trials::new();
+        let ended = trials.ended().clone();
+        loop {
+            let left = trials.left(swapper.trial_limit).map_or_else(never, after);
+            select! {
+                recv(swapper.requests) -> request => match request {
+                    Ok(request) => swapper.take(&mut trials, request),
+                    Err(_) => return,
+                },
+                recv(ended) -> ended => {
+                    if let Ok(ended) = ended {
+                        swapper.conclude(&mut trials, ended);
+                    }
                 }
+                recv(left) -> _ => swapper.expire(&mut trials),
+            }
+        }
+    }
+
+    fn take(self: &Arc<Self>, trials: &mut Trials, request: Request) {
+        let Request { ask, who, reply } = request;
+        let (kind, digest, plugin) = (kind_of(&ask), digest_of(&ask), ask.plugin().to_owned());
+        let asked = Asked { kind, plugin: plugin.clone(), digest: digest.unwrap_or_default(), who, reply };
+        let by = asked.who.clone();
+        let done = match ask {
+            Ask::Swap { component, policy, dry_run, .. } => {
+                return self.try_out(trials, asked, move |swapper, permit| {
+                    swapper.consider_swap((&plugin, &by), &component, policy, dry_run, permit)
+                });
+            }
+            Ask::Shadow { component, options, .. } => {
+                return self.try_out(trials, asked, move |swapper, permit| {
+                    swapper.shadow(&swapper.wish(&plugin, &by)?, &component, &options, permit)
+                });
+            }
+            Ask::Cancel { .. } => self.cancel(trials, &plugin, &by).map(|answer| Done::Answer(Box::new(answer))),
+            Ask::Rollback { .. } => self.roll_back(&asked),
+            Ask::Promote { .. } => self.wish(&plugin, &by).and_then(|wish| self.promote(&wish)),
+            Ask::Discard { .. } => self.wish(&plugin, &by).and_then(|wish| Self::discard(&wish)),
+        };
+        self.settle(&asked, done);
+    }
+
+    fn roll_back(&self, asked: &Asked) -> Result<Done, Refusal> {
+        let Asked { plugin, who, reply, .. } = asked;
+        if plugin == "generator" {
+            return Self::roll_generator_back(self.generating()?, who);
+        }
+        self.wish(plugin, who)?;
+        self.leave(Order::GoBack { plugin: plugin.clone(), who: who.clone(), reply: reply.clone() })
+    }
+
+    /// Leaves what is ready to the coordinator, or tells whoever asked.
+    fn settle(&self, asked: &Asked, done: Result<Done, Refusal>) {
+        let done = match done {
+            Ok(Done::Put(mut prepared)) => {
+                prepared.reply = Some(asked.reply.clone());
+                self.leave(Order::Put(prepared))
+            }
+            done => done,
+        };
+        // Whoever asked may be gone.
+        match done {
+            Ok(Done::Left | Done::Put(_)) => {}
+            Ok(Done::Answer(answer)) => drop(asked.reply.send(Ok(*answer))),
+            Ok(Done::Then(act)) => drop(asked.reply.send(Ok(act()))),
+            Err(refusal) => {
+                self.note_refusal(asked, &refusal);
+                drop(asked.reply.send(Err(refusal)));
             }
         }
     }
 
     /// A component that is not acceptable is not asked for again by the file that holds it, not at the next start either.
-    fn note_refusal(&self, kind: Deed, who: &str, plugin: &str, digest: String, refusal: &Refusal) {
+    fn note_refusal(&self, asked: &Asked, refusal: &Refusal) {
+        let Asked { kind, plugin, digest, who, .. } = asked;
         if refusal.kind != RefusalKind::Unacceptable {
             return;
         }
         // A law is shown with an input, line by line; an entry of the log is one line.
         let message = refusal.message.lines().map(str::trim).collect::<Vec<_>>().join(" | ");
         tracing::warn!(plugin, digest, who, "{kind} refused: {message}");
-        let in_force = lock(&self.view.in_force).as_ref().and_then(|at_work| {
-            let component = at_work.versions.all().find(|component| component.name() == plugin)?;
-            Some(component.digest().to_owned())
-        });
         let action = Action {
-            kind,
-            who: who.to_owned(),
-            plugin: plugin.to_owned(),
-            from: in_force.unwrap_or_default(),
+            kind: *kind,
+            who: who.clone(),
+            plugin: plugin.clone(),
+            from: self.digest_in_force(plugin).unwrap_or_default(),
             to: digest.clone(),
             policy: None,
             message: String::new(),
@@ -92,45 +167,41 @@ impl Swapper {
         };
         self.view.history.note(&of_action(&action, Happened::Refused, None, &refusal.message));
         if who == "file" {
-            // Where another order waits, the file is looked at once more at the next start: that is all.
-            let _ = self.view.switchboard.leave(Order::See { plugin: plugin.to_owned(), digest });
+            // Where too many orders wait, the file is looked at once more at the next start: that is all.
+            let _ = self.view.switchboard.leave(Order::See { plugin: plugin.clone(), digest: digest.clone() });
         }
     }
 
-    fn consider(&self, ask: Ask, who: &str, reply: &Sender<Reply>) -> Result<Done, Refusal> {
-        match ask {
-            Ask::Swap { plugin, component, policy, dry_run } if plugin == "generator" => {
-                let generating = self.generator.as_ref().ok_or_else(|| not_found("this pipeline has no generator"))?;
-                if policy.is_some() {
-                    return Err(unacceptable("a generator has no state, so there is no policy for it"));
-                }
-                self.swap_generator(generating, &component, dry_run, who)
-            }
-            Ask::Rollback { plugin } if plugin == "generator" => {
-                let generating = self.generator.as_ref().ok_or_else(|| not_found("this pipeline has no generator"))?;
-                Self::roll_generator_back(generating, who)
-            }
-            Ask::Swap { plugin, component, policy, dry_run } => {
-                let wish = self.wish(&plugin, who)?;
-                self.swap(&wish, &component, policy, dry_run, reply)
-            }
-            Ask::Rollback { plugin } => {
-                self.wish(&plugin, who)?;
-                self.leave(Order::GoBack { plugin, who: who.to_owned(), reply: reply.clone() })
-            }
-            Ask::Shadow { plugin, component, options } => {
-                let wish = self.wish(&plugin, who)?;
-                self.shadow(&wish, &component, &options, reply)
-            }
-            Ask::Promote { plugin } => {
-                let wish = self.wish(&plugin, who)?;
-                self.promote(&wish, reply)
-            }
-            Ask::Discard { plugin } => {
-                let wish = self.wish(&plugin, who)?;
-                self.discard(&wish, reply)
-            }
+    fn digest_in_force(&self, plugin: &str) -> Option<String> {
+        if let Some(generating) = self.generator.as_ref().filter(|_| plugin == "generator") {
+            return Some(generating.slot.component().digest().to_owned());
         }
+        let in_force = lock(&self.view.in_force).clone()?;
+        let component = in_force.versions.all().find(|component| component.name() == plugin)?;
+        Some(component.digest().to_owned())
+    }
+
+    /// Compiles a version that is to take the place of another, and tries it.
+    fn consider_swap(
+        &self,
+        (plugin, who): (&str, &str),
+        component: &Candidate,
+        policy: Option<Policy>,
+        dry_run: bool,
+        permit: &Arc<Permit>,
+    ) -> Result<Done, Refusal> {
+        if plugin != "generator" {
+            return self.swap(&self.wish(plugin, who)?, component, policy, dry_run, permit);
+        }
+        let generating = self.generating()?;
+        if policy.is_some() {
+            return Err(unacceptable("a generator has no state, so there is no policy for it"));
+        }
+        self.swap_generator(generating, component, dry_run, who, permit)
+    }
+
+    fn generating(&self) -> Result<&Generating, Refusal> {
+        self.generator.as_ref().ok_or_else(|| not_found("this pipeline has no generator"))
     }
 
     fn wish<'a>(&self, plugin: &str, who: &'a str) -> Result<Wish<'a>, Refusal> {
@@ -151,19 +222,20 @@ impl Swapper {
         component: &Candidate,
         asked: Option<Policy>,
         dry_run: bool,
-        reply: &Sender<Reply>,
+        permit: &Arc<Permit>,
     ) -> Result<Done, Refusal> {
         let old = wish.old();
-        let new = self.load(old, component)?;
-        if new.digest() == old.digest() {
+        let (digest, path) = self.find(component)?;
+        if digest == old.digest() {
             let message = "this version is in force already".to_owned();
-            return Ok(answer(&wish.action(Deed::Swap, &new, None, message), Outcome::Unchanged));
+            return Ok(answer(&wish.action(Deed::Swap, old, None, message), Outcome::Unchanged));
         }
         self.nothing_on_probation()?;
         wish.nothing_beside()?;
+        let new = load(old, &path, permit)?;
         match wish.place {
-            None => self.swap_parser(wish, &new, asked, dry_run, reply),
-            Some(place) => self.swap_aggregate(wish, place, &new, asked, dry_run, reply),
+            None => self.swap_parser(wish, &new, asked, dry_run),
+            Some(place) => self.swap_aggregate(wish, place, &new, asked, dry_run),
         }
     }
 
@@ -173,7 +245,6 @@ impl Swapper {
         new: &Component,
         asked: Option<Policy>,
         dry_run: bool,
-        reply: &Sender<Reply>,
     ) -> Result<Done, Refusal> {
         if asked.is_some() {
             return Err(unacceptable("a parser has no state, so there is no policy for it"));
@@ -194,7 +265,7 @@ impl Swapper {
             return Ok(answer(&action, Outcome::WouldBeAccepted));
         }
         let origins = (0..next.plan.aggregates.len()).map(Origin::Same).collect();
-        self.put(Prepared::new(action, base, next, origins, true, Pin::No), true, reply)
+        put(Prepared::new(action, base, next, origins, true, Pin::No), true)
     }
 
     fn swap_aggregate(
@@ -204,7 +275,6 @@ impl Swapper {
         new: &Component,
         asked: Option<Policy>,
         dry_run: bool,
-        reply: &Sender<Reply>,
     ) -> Result<Done, Refusal> {
         let base = &wish.base;
         let mut versions = base.versions.clone();
@@ -261,118 +331,24 @@ impl Swapper {
                 (wish.with(versions)?, Pin::Retiring(place))
             }
         };
-        self.put(Prepared::new(action, base, next, origins, false, pin), true, reply)
+        put(Prepared::new(action, base, next, origins, false, pin), true)
     }
 
-    fn shadow(
-        &self,
-        wish: &Wish<'_>,
-        component: &Candidate,
-        options: &ShadowOptions,
-        reply: &Sender<Reply>,
-    ) -> Result<Done, Refusal> {
-        let place = wish.aggregate()?;
-        let new = self.load(wish.old(), component)?;
-        self.nothing_on_probation()?;
-        wish.nothing_beside()?;
-        let base = &wish.base;
-        options.check().map_err(unacceptable)?;
-        let role = BesideRole::Shadow {
-            // The coordinator says from which instant and checkpoint on it is.
-            from_us: None,
-            since: 0,
-            key_sample: options.key_sample.unwrap_or(1.0),
-            tolerance: options.tolerance.clone(),
-            found: Comparison::default(),
-        };
-        let mut versions = base.versions.clone();
-        versions.beside.push(BesideVersion { of: place, role, component: new.clone() });
-        let next = wish.with(versions)?;
-        let at = base.plan.aggregates.len();
-        let migrates =
-            !options.next_windows && reads(&next.descriptions[at], base.plan.aggregates[place].state_version);
-        let known = |column: &&String| next.plan.aggregates[place].schema.index_of(column).is_err();
-        if let Some(unknown) = options.tolerance.keys().find(known) {
-            return Err(unacceptable(format!("there is no column {unknown} to have a tolerance")));
-        }
-        let difference = trial::aggregate(base, place, &next, at, migrates, &self.samples())?;
-        let (origin, pin, message) = if migrates {
-            (Origin::Migrated(place), Pin::No, "it begins with the state of the version in force")
-        } else {
-            (Origin::Empty, Pin::Shadow(place), "it begins with the windows that open next")
-        };
-        let mut origins: Vec<Origin> = (0..at).map(Origin::Same).collect();
-        origins.push(origin);
-        let message = format!("{message}; its rows are compared, and not written");
-        let action = Action { difference, ..wish.action(Deed::Shadow, &new, None, message) };
-        self.put(Prepared::new(action, base, next, origins, false, pin), false, reply)
-    }
-
-    fn promote(&self, wish: &Wish<'_>, reply: &Sender<Reply>) -> Result<Done, Refusal> {
-        let place = wish.aggregate()?;
-        self.nothing_on_probation()?;
-        let (base, shadow) = (&wish.base, wish.shadow(place)?);
-        let BesideRole::Shadow { from_us, key_sample, .. } = shadow.role else {
-            return Err(not_found("there is no shadow"));
-        };
-        let found = lock(&self.view.progress).shadows.get(wish.old().name()).cloned().unwrap_or_default();
-        if let Some(failed) = found.failed {
-            return Err(conflict(format!("the shadow does not run any more: {failed}; discard it")));
-        }
-        if key_sample < 1.0 {
-            return Err(conflict(format!(
-                "the shadow has counted for {key_sample} of the keys only; discard it, and swap it in: wasmill swap {} \
-                 --digest {}",
-                wish.old().name(),
-                shadow.component.digest()
-            )));
-        }
-        let at = base.plan.shadow(place).ok_or_else(|| not_found("there is no shadow"))?;
-        let mut versions = base.versions.clone();
-        versions.beside.retain(|version| version.of != place);
-        versions.aggregates[place] = shadow.component.clone();
-        let mut origins: Vec<Origin> =
-            (0..base.plan.aggregates.len()).filter(|&old| old != at).map(Origin::Same).collect();
-        origins[place] = Origin::Same(at);
-        let message = match from_us {
-            None => "the shadow goes on with the state it has",
-            Some(before_us) => {
-                // It has not seen the windows before, and these may still be open.
-                let role = BesideRole::Retiring { before_us };
-                versions.beside.push(BesideVersion { of: place, role, component: wish.old().clone() });
-                origins.push(Origin::Same(place));
-                "the shadow goes on with the windows it has seen from their start, the version before ends the others"
-            }
-        };
-        let next = wish.with(versions)?;
-        let action = wish.action(Deed::Promote, &shadow.component, None, message.to_owned());
-        self.put(Prepared::new(action, base, next, origins, false, Pin::No), true, reply)
-    }
-
-    fn discard(&self, wish: &Wish<'_>, reply: &Sender<Reply>) -> Result<Done, Refusal> {
-        let place = wish.aggregate()?;
-        let (base, shadow) = (&wish.base, wish.shadow(place)?);
-        let at = base.plan.shadow(place).ok_or_else(|| not_found("there is no shadow"))?;
-        let mut versions = base.versions.clone();
-        versions.beside.retain(|version| version.of != place || !version.is_shadow());
-        let next = wish.with(versions)?;
-        let origins = (0..base.plan.aggregates.len()).filter(|&old| old != at).map(Origin::Same).collect();
-        let action =
-            wish.action(Deed::Discard, &shadow.component, None, "the shadow and its state are gone".to_owned());
-        self.put(Prepared::new(action, base, next, origins, false, Pin::No), false, reply)
-    }
-
-    /// Loads a component for the place of another one, and keeps it.
-    fn load(&self, old: &Component, candidate: &Candidate) -> Result<Component, Refusal> {
-        let failed = |error: crate::store::Error| Refusal { kind: RefusalKind::Failed, message: chain(&error) };
-        let path = match candidate {
+    /// The digest of a candidate, and where it is kept.
+    fn find(&self, candidate: &Candidate) -> Result<(String, PathBuf), Refusal> {
+        let failed = |error: store::Error| Refusal { kind: RefusalKind::Failed, message: chain(&error) };
+        match candidate {
             Candidate::Digest(beginning) => {
                 let digest = self.kept.find(beginning).map_err(|error| not_found(chain(&error)))?;
-                self.kept.path(&digest).map_err(failed)?.ok_or_else(|| not_found("it is not kept any more"))?
+                let path = self.kept.path(&digest).map_err(failed)?;
+                path.map(|path| (digest, path)).ok_or_else(|| not_found("it is not kept any more"))
             }
-            Candidate::Bytes(bytes) => self.kept.keep(&plugin::digest(bytes), bytes).map_err(failed)?,
-        };
-        old.other(&path).map_err(|error| unacceptable(format!("{}: {}", old.name(), chain(&error))))
+            Candidate::Bytes(bytes) => {
+                let digest = plugin::digest(bytes);
+                let path = self.kept.keep(&digest, bytes).map_err(failed)?;
+                Ok((digest, path))
+            }
+        }
     }
 
     fn nothing_on_probation(&self) -> Result<(), Refusal> {
@@ -387,22 +363,9 @@ impl Swapper {
         trial::Samples::of(|| lock(&self.view.shared).as_ref().map(|shared| shared.samples.all()).unwrap_or_default())
     }
 
-    /// Leaves what is ready to the coordinator.
-    fn put(
-        &self,
-        prepared: Result<Prepared, plugin::Error>,
-        is_swap: bool,
-        reply: &Sender<Reply>,
-    ) -> Result<Done, Refusal> {
-        let mut prepared = prepared.map_err(|error| unacceptable(chain(&error)))?;
-        prepared.probation = is_swap.then(|| prepared.base().config().swap.probation);
-        prepared.reply = Some(reply.clone());
-        self.leave(Order::Put(Box::new(prepared)))
-    }
-
     fn leave(&self, order: Order) -> Result<Done, Refusal> {
         let left = self.view.switchboard.leave(order);
-        left.map_err(|_| conflict("another change waits to be put in; ask again in a moment"))?;
+        left.map_err(|_| conflict("too many changes wait to be put in; ask again in a moment"))?;
         Ok(Done::Left)
     }
 }
@@ -458,6 +421,20 @@ impl Wish<'_> {
     }
 }
 
+/// Loads a component for the place of another one, whose calls fail when its trial is over.
+fn load(old: &Component, path: &Path, permit: &Arc<Permit>) -> Result<Component, Refusal> {
+    let new = old.other(path).map_err(|error| unacceptable(format!("{}: {}", old.name(), chain(&error))))?;
+    new.allow(permit);
+    Ok(new)
+}
+
+/// What is ready for the coordinator.
+fn put(prepared: Result<Prepared, plugin::Error>, is_swap: bool) -> Result<Done, Refusal> {
+    let mut prepared = prepared.map_err(|error| unacceptable(chain(&error)))?;
+    prepared.probation = is_swap.then(|| prepared.base().config().swap.probation);
+    Ok(Done::Put(Box::new(prepared)))
+}
+
 fn answer(action: &Action, outcome: Outcome) -> Done {
     Done::Answer(Box::new(action.answer(outcome, None)))
 }
@@ -476,7 +453,8 @@ fn unacceptable(message: impl Into<String>) -> Refusal {
 
 fn kind_of(ask: &Ask) -> Deed {
     match ask {
-        Ask::Swap { .. } => Deed::Swap,
+        // Of a trial that is cancelled nothing is noted but its own end.
+        Ask::Swap { .. } | Ask::Cancel { .. } => Deed::Swap,
         Ask::Rollback { .. } => Deed::Rollback,
         Ask::Shadow { .. } => Deed::Shadow,
         Ask::Promote { .. } => Deed::Promote,
@@ -491,6 +469,6 @@ fn digest_of(ask: &Ask) -> Option<String> {
             Candidate::Bytes(bytes) => Some(plugin::digest(bytes)),
             Candidate::Digest(digest) => Some(digest.clone()),
         },
-        Ask::Rollback { .. } | Ask::Promote { .. } | Ask::Discard { .. } => None,
+        Ask::Rollback { .. } | Ask::Promote { .. } | Ask::Discard { .. } | Ask::Cancel { .. } => None,
     }
 }

@@ -12,6 +12,7 @@ use crate::plugin;
 use crate::shared::{Upgrade, lock};
 use crate::store::{BesideRole, Swapped, history};
 use crossbeam_channel::Sender;
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use wasmill_pipeline::change::{Change, Heir};
 use wasmill_pipeline::fault::Treatment;
@@ -198,10 +199,13 @@ impl Action {
     }
 }
 
+/// How many orders wait at most: the coordinator takes one after the other, and people ask for few.
+const MOST_ORDERS: usize = 16;
+
 /// Where orders wait for the coordinator, whichever attempt is under way; and what it has under way.
 #[derive(Default)]
 pub struct Switchboard {
-    order: Mutex<Option<Order>>,
+    orders: Mutex<VecDeque<Order>>,
     under_way: Mutex<Option<UnderWay>>,
 }
 
@@ -214,22 +218,30 @@ pub struct UnderWay {
 }
 
 impl Switchboard {
-    /// Leaves an order, unless another waits.
+    /// Leaves an order, behind those that wait; who wants to go back is before all others.
     ///
     /// # Errors
-    /// The order again.
+    /// The order again, where too many wait.
     pub fn leave(&self, order: Order) -> Result<(), Box<Order>> {
-        let mut place = lock(&self.order);
-        if place.is_some() {
+        let mut orders = lock(&self.orders);
+        if orders.len() >= MOST_ORDERS {
             return Err(Box::new(order));
         }
-        *place = Some(order);
+        match order {
+            Order::GoBack { .. } => orders.push_front(order),
+            Order::Put(_) | Order::See { .. } => orders.push_back(order),
+        }
         Ok(())
     }
 
-    /// Takes the order that waits.
+    /// Takes the first order that waits.
     pub fn take(&self) -> Option<Order> {
-        lock(&self.order).take()
+        lock(&self.orders).pop_front()
+    }
+
+    /// Takes the first order that waits, if that is to go back.
+    pub fn take_back(&self) -> Option<Order> {
+        lock(&self.orders).pop_front_if(|order| matches!(order, Order::GoBack { .. }))
     }
 
     /// Notes what is put in.
@@ -245,10 +257,12 @@ impl Switchboard {
     /// Answers everybody who still waits.
     pub fn close(&self, why: &str) {
         let mut waiting: Vec<Sender<Reply>> = self.end().and_then(|under_way| under_way.reply).into_iter().collect();
-        match self.take() {
-            Some(Order::Put(prepared)) => waiting.extend(prepared.reply),
-            Some(Order::GoBack { reply, .. }) => waiting.push(reply),
-            Some(Order::See { .. }) | None => {}
+        while let Some(order) = self.take() {
+            match order {
+                Order::Put(prepared) => waiting.extend(prepared.reply),
+                Order::GoBack { reply, .. } => waiting.push(reply),
+                Order::See { .. } => {}
+            }
         }
         for reply in waiting {
             refuse(Some(&reply), RefusalKind::Conflict, why.to_owned());
@@ -291,5 +305,49 @@ impl Assembly {
             }
         }
         self.plan = Arc::new(plan);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crossbeam_channel::bounded;
+
+    fn back(plugin: &str) -> Order {
+        Order::GoBack { plugin: plugin.into(), who: "token:x".into(), reply: bounded(1).0 }
+    }
+
+    fn see(plugin: &str) -> Order {
+        Order::See { plugin: plugin.into(), digest: "d".into() }
+    }
+
+    fn plugin_of(order: Option<Order>) -> Option<String> {
+        match order? {
+            Order::GoBack { plugin, .. } | Order::See { plugin, .. } => Some(plugin),
+            Order::Put(_) => None,
+        }
+    }
+
+    #[test]
+    fn who_wants_to_go_back_is_before_all_others_who_wait() {
+        let board = Switchboard::default();
+        assert!(board.leave(see("a")).is_ok() && board.leave(see("b")).is_ok());
+        assert!(board.take_back().is_none(), "nobody wants to");
+        assert!(board.leave(back("c")).is_ok());
+        assert_eq!(plugin_of(board.take_back()).as_deref(), Some("c"));
+        assert_eq!(["a", "b"].map(|_| plugin_of(board.take()).unwrap()), ["a", "b"]);
+    }
+
+    #[test]
+    fn all_who_wait_at_the_end_are_answered() {
+        let board = Switchboard::default();
+        let (reply, replies) = bounded(MOST_ORDERS);
+        for _ in 0..MOST_ORDERS {
+            let order = Order::GoBack { plugin: "a".into(), who: "token:x".into(), reply: reply.clone() };
+            assert!(board.leave(order).is_ok());
+        }
+        assert!(board.leave(see("b")).is_err(), "there is no end of them otherwise");
+        board.close("the pipeline has stopped");
+        assert_eq!(replies.try_iter().count(), MOST_ORDERS);
     }
 }

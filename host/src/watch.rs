@@ -4,14 +4,15 @@
 //! found the same, and taken when nothing changed while it was read and it is there to its end. So it does not matter
 //! whether a build writes it in place, bit by bit, or renames another one over it.
 
+use crate::files;
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, select};
 
 use crate::admin::control::{Ask, Candidate, MAX_COMPONENT_BYTES, Refusal, RefusalKind, Reply, Request};
 use crate::plugin;
@@ -135,7 +136,7 @@ impl Watched {
 
 /// The bytes of a file, if it was this one before and after they were read.
 fn read(path: &Path, stamp: Stamp) -> io::Result<Option<Vec<u8>>> {
-    let mut file = File::open(path)?;
+    let mut file = files::open(path, u64::MAX)?;
     if Stamp::from(&file.metadata()?) != stamp {
         return Ok(None);
     }
@@ -161,6 +162,8 @@ struct Pending {
     /// After how many looks it is asked for.
     wait: u32,
     told: bool,
+    /// Where the reply comes, once it was asked for: nobody else's file waits for that.
+    asked: Option<Receiver<Reply>>,
 }
 
 impl Door {
@@ -168,11 +171,11 @@ impl Door {
         Self { watcher, pending: BTreeMap::new() }
     }
 
-    /// Looks once, and asks for what is due; `None` of `ask` ends it.
-    fn turn(&mut self, ask: &mut dyn FnMut(&Changed) -> Option<Reply>) -> Option<()> {
+    /// Looks once, asks for what is due, and hears what was replied; `None` of `ask` ends it.
+    fn turn(&mut self, ask: &mut dyn FnMut(&Changed) -> Option<Receiver<Reply>>) -> Option<()> {
         for changed in self.watcher.look() {
             // A newer version takes the place of one that waits.
-            self.pending.insert(changed.plugin.clone(), Pending { changed, wait: 0, told: false });
+            self.pending.insert(changed.plugin.clone(), Pending { changed, wait: 0, told: false, asked: None });
         }
         let mut answered = Vec::new();
         for (name, pending) in &mut self.pending {
@@ -180,7 +183,23 @@ impl Door {
                 pending.wait -= 1;
                 continue;
             }
-            match ask(&pending.changed)? {
+            let replies = match pending.asked.take() {
+                Some(replies) => replies,
+                None => ask(&pending.changed)?,
+            };
+            let reply = match replies.try_recv() {
+                Ok(reply) => reply,
+                Err(TryRecvError::Empty) => {
+                    pending.asked = Some(replies);
+                    continue;
+                }
+                // Whoever had it has gone, as when the pipeline begins again from its last checkpoint.
+                Err(TryRecvError::Disconnected) => {
+                    let message = "the pipeline ended before it answered".into();
+                    Err(Refusal { kind: RefusalKind::Conflict, message })
+                }
+            };
+            match reply {
                 Err(refusal) if refusal.kind == RefusalKind::Conflict => {
                     if !pending.told {
                         tracing::info!(plugin = name, "the changed file waits: {}", refusal.message);
@@ -223,22 +242,14 @@ pub fn watch(watcher: Watcher, requests: &Sender<Request>, stop: &Receiver<()>) 
     }
 }
 
-/// Asks for a swap, and waits for the reply; `None` when nobody takes requests any more.
-fn ask(changed: &Changed, requests: &Sender<Request>, stop: &Receiver<()>) -> Option<Reply> {
+/// Asks for a swap, and gives where the reply comes; `None` when nobody takes requests any more.
+fn ask(changed: &Changed, requests: &Sender<Request>, stop: &Receiver<()>) -> Option<Receiver<Reply>> {
     let (reply, replies) = bounded(1);
     let component = Candidate::Bytes(changed.bytes.clone());
     let ask = Ask::Swap { plugin: changed.plugin.clone(), component, policy: None, dry_run: false };
     let request = Request { ask, who: "file".into(), reply };
     select! {
-        send(requests, request) -> sent => sent.ok()?,
-        recv(stop) -> _ => return None,
-    }
-    select! {
-        // Whoever had it has gone, as when the pipeline begins again from its last checkpoint: the next one is asked.
-        recv(replies) -> reply => Some(reply.unwrap_or_else(|_| {
-            let message = "the pipeline ended before it answered".into();
-            Err(Refusal { kind: RefusalKind::Conflict, message })
-        })),
+        send(requests, request) -> sent => sent.ok().map(|()| replies),
         recv(stop) -> _ => None,
     }
 }

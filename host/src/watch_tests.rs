@@ -68,7 +68,7 @@ fn a_file_renamed_over_it_is_found_even_with_the_same_length_and_time() {
     assert_eq!(looks(&mut watcher), [0, 0]);
     folder.write("new", &version(b"2"));
     let time = fs::metadata(folder.path("a.wasm")).unwrap().modified().unwrap();
-    File::options().write(true).open(folder.path("new")).unwrap().set_modified(time).unwrap();
+    fs::File::options().write(true).open(folder.path("new")).unwrap().set_modified(time).unwrap();
     fs::rename(folder.path("new"), folder.path("a.wasm")).unwrap();
     assert_eq!(watcher.look(), []);
     assert_eq!(watcher.look(), changed(&version(b"2")));
@@ -80,7 +80,7 @@ fn a_file_that_is_written_bit_by_bit_is_taken_when_it_is_whole() {
     folder.write("a.wasm", &version(b"1"));
     let mut watcher = folder.watcher("a.wasm");
     let next = version(b"a new one");
-    let mut file = File::create(folder.path("a.wasm")).unwrap();
+    let mut file = fs::File::create(folder.path("a.wasm")).unwrap();
     for byte in &next {
         assert_eq!(looks(&mut watcher), [0, 0, 0]);
         file.write_all(&[*byte]).unwrap();
@@ -191,7 +191,9 @@ fn turns(door: &mut Door, count: u32, reply: &Reply) -> Vec<String> {
     for _ in 0..count {
         let ended = door.turn(&mut |changed| {
             asked.push(changed.digest.clone());
-            Some(reply.clone())
+            let (answer, replies) = bounded(1);
+            answer.send(reply.clone()).unwrap();
+            Some(replies)
         });
         assert_eq!(ended, Some(()));
     }
@@ -231,6 +233,36 @@ fn a_newer_version_takes_the_place_of_one_that_waits() {
 }
 
 #[test]
+fn a_file_whose_trial_lasts_keeps_no_other_file_waiting() {
+    let folder = Folder::new();
+    for name in ["a.wasm", "b.wasm"] {
+        folder.write(name, &version(b"1"));
+    }
+    let file = |name: &str| (name.to_owned(), folder.path(name));
+    let files = vec![file("a.wasm"), file("b.wasm")];
+    let mut door = Door::new(Watcher::new(files, &BTreeMap::new()));
+    let (_trying, slow) = bounded::<Reply>(1);
+    let mut asked = Vec::new();
+    let mut turns = |door: &mut Door, count: u32| {
+        for _ in 0..count {
+            let turned = door.turn(&mut |changed| {
+                asked.push(changed.plugin.clone());
+                let (answer, replies) = bounded(1);
+                answer.send(Ok(in_force())).unwrap();
+                Some(if changed.plugin == "a.wasm" { slow.clone() } else { replies })
+            });
+            assert_eq!(turned, Some(()));
+        }
+        std::mem::take(&mut asked)
+    };
+    turns(&mut door, 2);
+    folder.write("a.wasm", &version(b"22"));
+    assert_eq!(turns(&mut door, 2), ["a.wasm"]);
+    folder.write("b.wasm", &version(b"22"));
+    assert_eq!(turns(&mut door, 2 * AGAIN_AFTER_LOOKS), ["b.wasm"], "and the other is not asked for twice");
+}
+
+#[test]
 fn the_request_says_that_it_was_a_file_and_a_pipeline_that_ends_ends_the_watch() {
     let change = changed(&version(b"2")).remove(0);
     let (requests, asked) = bounded(1);
@@ -240,34 +272,35 @@ fn the_request_says_that_it_was_a_file_and_a_pipeline_that_ends_ends_the_watch()
         request.reply.send(Ok(in_force())).unwrap();
         (request.who, format!("{:?}", request.ask), asked)
     });
-    assert_eq!(ask(&change, &requests, &stop), Some(Ok(in_force())));
+    assert_eq!(ask(&change, &requests, &stop).unwrap().recv(), Ok(Ok(in_force())));
     let (who, what, asked) = answering.join().unwrap();
     assert_eq!(who, "file");
     assert!(what.starts_with("Swap { plugin: \"pages\"") && what.ends_with("policy: None, dry_run: false }"), "{what}");
     drop(asked);
-    assert_eq!(ask(&change, &requests, &stop), None);
+    assert!(ask(&change, &requests, &stop).is_none());
 }
 
 #[test]
 fn a_request_that_is_not_answered_is_made_again() {
-    let change = changed(&version(b"2")).remove(0);
-    let (requests, asked) = bounded::<Request>(1);
-    let (_running, stop) = bounded(0);
-    let ending = std::thread::spawn(move || {
-        drop(asked.recv().unwrap());
-        asked
-    });
-    let refusal = ask(&change, &requests, &stop).unwrap().unwrap_err();
-    assert_eq!(refusal.kind, RefusalKind::Conflict);
-    drop(ending.join().unwrap());
+    let folder = Folder::new();
+    let mut door = door(&folder);
+    let mut asked = 0;
+    for _ in 0..AGAIN_AFTER_LOOKS + 3 {
+        let turned = door.turn(&mut |_| {
+            asked += 1;
+            Some(bounded(1).1)
+        });
+        assert_eq!(turned, Some(()));
+    }
+    assert_eq!(asked, 2);
 }
 
 #[test]
-fn a_stop_ends_the_watch_while_it_waits_for_an_answer() {
+fn a_stop_ends_the_watch_while_nobody_takes_its_request() {
     let change = changed(&version(b"2")).remove(0);
-    let (requests, _nobody) = bounded(1);
+    let (requests, _nobody) = bounded(0);
     let (running, stop) = bounded(0);
     drop(running);
-    assert_eq!(ask(&change, &requests, &stop), None);
+    assert!(ask(&change, &requests, &stop).is_none());
     watch(Watcher::new(Vec::new(), &BTreeMap::new()), &requests, &stop);
 }

@@ -10,7 +10,7 @@ use axum::extract::{DefaultBodyLimit, Extension, Path, Request as HttpRequest, S
 use axum::http::{StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
+use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
 use crossbeam_channel::{RecvTimeoutError, Sender, TrySendError, bounded};
 
@@ -48,6 +48,7 @@ pub(super) fn routes(site: &Site) -> Router<Site> {
         .route("/api/v1/plugins/{name}/rollback", post(rollback))
         .route("/api/v1/plugins/{name}/shadow", put(shadow).delete(discard))
         .route("/api/v1/plugins/{name}/shadow/promote", post(promote))
+        .route("/api/v1/plugins/{name}/trial", delete(cancel))
         .layer(DefaultBodyLimit::max(MAX_COMPONENT_BYTES))
         .route_layer(middleware::from_fn_with_state(site.clone(), authorised))
         .route("/api/v1/plugins/{name}/shadow", get(report))
@@ -105,6 +106,10 @@ async fn rollback(
     Path(plugin): Path<String>,
 ) -> Response {
     respond(&site, who, Ok(Ask::Rollback { plugin })).await
+}
+
+async fn cancel(State(site): State<Site>, Extension(Who(who)): Extension<Who>, Path(plugin): Path<String>) -> Response {
+    respond(&site, who, Ok(Ask::Cancel { plugin })).await
 }
 
 async fn promote(
@@ -263,6 +268,7 @@ pub(super) fn request_of(ask: &Ask) -> (&'static str, String, &[u8]) {
         }
         Ask::Promote { .. } => ("POST", "/shadow/promote"),
         Ask::Discard { .. } => ("DELETE", "/shadow"),
+        Ask::Cancel { .. } => ("DELETE", "/trial"),
     };
     let mark = if query.is_empty() { "" } else { "?" };
     (method, format!("/api/v1/plugins/{}{below}{mark}{}", encode(ask.plugin()), query.join("&")), bytes)

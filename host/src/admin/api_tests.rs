@@ -67,6 +67,7 @@ fn all() -> Vec<Ask> {
         Ask::Shadow { plugin: plugin(), component: Candidate::Bytes(vec![7; 3 << 20]), options },
         Ask::Promote { plugin: plugin() },
         Ask::Discard { plugin: plugin() },
+        Ask::Cancel { plugin: plugin() },
     ]
 }
 

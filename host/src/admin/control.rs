@@ -70,6 +70,11 @@ pub enum Ask {
         /// Of which aggregate.
         plugin: String,
     },
+    /// End the trial of a version that is to be swapped in, or to be a shadow.
+    Cancel {
+        /// Of which plugin.
+        plugin: String,
+    },
 }
 
 impl Ask {
@@ -80,7 +85,8 @@ impl Ask {
             | Self::Rollback { plugin }
             | Self::Shadow { plugin, .. }
             | Self::Promote { plugin }
-            | Self::Discard { plugin } => plugin,
+            | Self::Discard { plugin }
+            | Self::Cancel { plugin } => plugin,
         }
     }
 }
@@ -204,6 +210,8 @@ pub enum Outcome {
     Shadowing,
     /// The shadow is over.
     Discarded,
+    /// The trial is over, and the version was not put in.
+    Cancelled,
 }
 
 impl fmt::Display for Outcome {
@@ -216,6 +224,7 @@ impl fmt::Display for Outcome {
             Self::RolledBack => "rolled back",
             Self::Shadowing => "shadowing",
             Self::Discarded => "discarded",
+            Self::Cancelled => "cancelled",
         })
     }
 }

@@ -20,4 +20,4 @@ pub(crate) use status::tests;
 mod tokens;
 
 pub use server::{Server, Site, StatusSource, serve};
-pub use status::{Accounting, Aggregate, Alarm, Checkpoint, Partition, Plugin, State, Status};
+pub use status::{Accounting, Aggregate, Alarm, Checkpoint, Partition, Plugin, State, Status, Trial};

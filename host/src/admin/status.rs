@@ -104,10 +104,26 @@ pub struct Status {
     pub alarms: Vec<Alarm>,
     /// The plugins at work.
     pub plugins: Vec<Plugin>,
+    /// Versions that are being tried, to be put in or refused.
+    pub trials: Vec<Trial>,
     /// What became of swaps that were asked for in this process, by plugin and outcome.
     pub swaps: BTreeMap<String, BTreeMap<String, u64>>,
     /// How long the last swap, or other change of versions, held up the pipeline, µs; `None` = this process made none.
     pub swap_pause_us: Option<i64>,
+}
+
+/// A version under trial.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Trial {
+    /// The plugin's name.
+    pub plugin: String,
+    /// The version's digest, or its beginning.
+    pub digest: String,
+    /// Who asked for it.
+    pub who: String,
+    /// Since when it is tried, µs since the Unix epoch.
+    pub since_us: i64,
 }
 
 /// One aggregate.

@@ -277,7 +277,7 @@ fn answer_requests(
     generator: Option<Generating>,
 ) -> anyhow::Result<()> {
     let kept = PluginStore::open(Arc::new(RealDisk), &config.checkpoint.path, plugin::digest);
-    let swapper = Swapper { requests, view: view.clone(), kept, generator };
+    let swapper = Swapper { requests, view: view.clone(), kept, generator, trial_limit: config.swap.trial_limit };
     let thread = std::thread::Builder::new().name("swapper".into());
     thread.spawn(move || swapper.run()).context("a thread cannot be started")?;
     Ok(())

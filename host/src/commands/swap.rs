@@ -1,4 +1,4 @@
-//! `wasmill swap` and `wasmill rollback`: another version of a plugin, and back.
+//! `wasmill swap`, `wasmill rollback` and `wasmill cancel`: another version of a plugin, and back.
 
 use super::{Exit, ask};
 use crate::admin::control::{Ask, Candidate};
@@ -24,4 +24,12 @@ pub fn swap(args: &SwapArgs) -> anyhow::Result<Exit> {
 /// As for [`swap`].
 pub fn rollback(args: &PluginArgs) -> anyhow::Result<Exit> {
     ask::ask(&args.live, &Ask::Rollback { plugin: args.plugin.clone() })
+}
+
+/// Ends the trial of a version, and shows what came of it.
+///
+/// # Errors
+/// As for [`swap`].
+pub fn cancel(args: &PluginArgs) -> anyhow::Result<Exit> {
+    ask::ask(&args.live, &Ask::Cancel { plugin: args.plugin.clone() })
 }

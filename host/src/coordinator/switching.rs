@@ -1,7 +1,7 @@
 //! How the coordinator puts other versions in, and takes them back.
 
 use super::{Coordinator, Parts};
-use crate::admin::control::{Boundary, Outcome, RefusalKind};
+use crate::admin::control::{Boundary, Outcome, RefusalKind, Reply};
 use crate::assembly::Assembly;
 use crate::chronicle::{of_action, of_swap};
 use crate::failpoint;
@@ -10,6 +10,7 @@ use crate::shared::{Command, Cost, Report, lock};
 use crate::store::history::{Action as Deed, Outcome as Happened};
 use crate::store::{Probation, Swapped};
 use crate::switch::{Action, GoBack, Order, Origin, Pin, Prepared, UnderWay, refuse};
+use crossbeam_channel::Sender;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -38,26 +39,35 @@ impl Coordinator {
                 Ok(())
             }
             Some(Order::Put(prepared)) => self.put(*prepared),
-            Some(Order::GoBack { plugin, who, reply }) => {
-                let swap = |probation: &Probation| probation.swaps.iter().find(|swap| swap.plugin == plugin).cloned();
-                match self.checkpointer.probation().and_then(swap) {
-                    None => {
-                        let message = format!(
-                            "{plugin} is not on probation: what is in force is for good; a version before is swapped in \
-                             like any other, by its digest: see `wasmill history`"
-                        );
-                        refuse(Some(&reply), RefusalKind::Conflict, message);
-                        Ok(())
-                    }
-                    Some(swap) => {
-                        let action = rollback(swap, &who);
-                        self.switchboard.begin(UnderWay { action, reply: Some(reply) });
-                        let why = format!("asked by {who}");
-                        Err(Failure::new(Class::Plugin, GoBack { why, who: Some(who) }))
-                    }
-                }
-            }
+            Some(Order::GoBack { plugin, who, reply }) => self.go_back(&plugin, who, reply),
         }
+    }
+
+    /// Takes the swap on probation back where that is waited for: it counts from when it was asked, and a checkpoint that
+    /// would make the swap final has not begun to be written.
+    pub(super) fn obey_before_the_last(&mut self) -> Result<(), Failure> {
+        if self.checkpointer.confirms_next()
+            && let Some(Order::GoBack { plugin, who, reply }) = self.switchboard.take_back()
+        {
+            return self.go_back(&plugin, who, reply);
+        }
+        Ok(())
+    }
+
+    fn go_back(&mut self, plugin: &str, who: String, reply: Sender<Reply>) -> Result<(), Failure> {
+        let swap = |probation: &Probation| probation.swaps.iter().find(|swap| swap.plugin == plugin).cloned();
+        let Some(swap) = self.checkpointer.probation().and_then(swap) else {
+            let message = format!(
+                "{plugin} is not on probation: what is in force is for good; a version before is swapped in like any \
+                 other, by its digest: see `wasmill history`"
+            );
+            refuse(Some(&reply), RefusalKind::Conflict, message);
+            return Ok(());
+        };
+        let action = rollback(swap, &who);
+        self.switchboard.begin(UnderWay { action, reply: Some(reply) });
+        let why = format!("asked by {who}");
+        Err(Failure::new(Class::Plugin, GoBack { why, who: Some(who) }))
     }
 
     /// Puts other versions in, at a boundary of their own, and makes the first checkpoint of theirs.

@@ -8,14 +8,13 @@ use super::bindings::wit_log;
 use super::generator::{Generator, WasmGenerator};
 use super::instance::Context;
 use super::parser::WasmParser;
-use super::{Description, Error, Runtime};
+use super::{Description, Error, Permit, Runtime};
+use crate::files;
 use sha2::{Digest as _, Sha256};
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
-use wasmill_pipeline::plugin::{Aggregate, Parser};
+use wasmill_pipeline::plugin::{Aggregate, Fault, FaultKind, Parser};
 use wasmtime::component::{Component as Compiled, HasSelf, InstancePre, Linker};
 
 /// What a plugin may import, and get. `wasi:*` it may import, but every call of it traps.
@@ -110,6 +109,7 @@ struct Inner {
     from_cache: bool,
     load_time: Duration,
     exports: Exports,
+    permit: OnceLock<Arc<Permit>>,
 }
 
 /// The component linked against its few imports, as the world it was checked for.
@@ -157,6 +157,7 @@ impl Component {
             from_cache,
             load_time: began.elapsed(),
             exports,
+            permit: OnceLock::new(),
         })))
     }
 
@@ -166,6 +167,18 @@ impl Component {
     /// As for [`Runtime::load`].
     pub fn other(&self, path: &Path) -> Result<Self, Error> {
         Self::load(&self.0.runtime, self.name(), path, self.world())
+    }
+
+    /// Its calls fail from when `permit` is over. Only the first permit of a component counts.
+    pub fn allow(&self, permit: &Arc<Permit>) {
+        let _ = self.0.permit.set(permit.clone());
+    }
+
+    /// The failure of its calls where its trial is over.
+    pub(super) fn over(&self) -> Option<Fault> {
+        let over = self.0.permit.get().is_some_and(|permit| permit.is_over());
+        let message = "its trial is over".to_owned();
+        over.then(|| Fault { plugin: self.shared_name(), kind: FaultKind::Deadline, message, backtrace: Vec::new() })
     }
 
     /// What the pipeline file calls it.
@@ -291,17 +304,7 @@ impl Component {
 
 fn read(path: &Path) -> Result<Vec<u8>, Error> {
     let unreadable = |source| Error::Unreadable { path: path.to_owned(), source };
-    // Asked before opening: opening a pipe would wait for its writer.
-    if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
-        return Err(Error::NotAFile { path: path.to_owned() });
-    }
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(unreadable)?;
-    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(Error::TooLarge { path: path.to_owned(), limit_bytes: MAX_FILE_BYTES });
-    }
-    Ok(bytes)
+    files::read(path, MAX_FILE_BYTES).map_err(unreadable)
 }
 
 fn check_header(path: &Path, bytes: &[u8]) -> Result<(), Error> {

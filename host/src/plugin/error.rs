@@ -22,20 +22,6 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
-    /// The path is not a file.
-    #[error("is not a regular file; wanted a WebAssembly component; path={}", .path.display())]
-    NotAFile {
-        /// The path.
-        path: PathBuf,
-    },
-    /// The file is larger than any plugin may be.
-    #[error("is larger than a plugin may be; limit_bytes={limit_bytes} file={}", .path.display())]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-        /// The most a file may have.
-        limit_bytes: u64,
-    },
     /// The file is something else altogether.
     #[error("is not WebAssembly (its first bytes are {start:02x?}); wanted a component; file={}", .path.display())]
     NotWebAssembly {

@@ -44,6 +44,9 @@ impl<W> Instance<W> {
         component: &Component,
         instantiate: impl FnOnce(&mut Store<Context>) -> wasmtime::Result<W>,
     ) -> Result<Self, Error> {
+        if let Some(fault) = component.over() {
+            return Err(Error::Start(fault));
+        }
         let runtime = component.runtime();
         let limits = runtime.limits();
         let log = Log::new(component.shared_name(), limits.log_lines_per_second, runtime.ticker().ticks().clone());
@@ -80,9 +83,24 @@ impl<W> Instance<W> {
         &mut self,
         export: impl FnOnce(&W, &mut Store<Context>) -> wasmtime::Result<T>,
     ) -> Result<T, Fault> {
+        self.call_within(self.component.runtime().deadline_ticks(), export)
+    }
+
+    /// The same within so many ticks.
+    ///
+    /// # Errors
+    /// As for [`call`](Self::call).
+    pub(super) fn call_within<T>(
+        &mut self,
+        ticks: u64,
+        export: impl FnOnce(&W, &mut Store<Context>) -> wasmtime::Result<T>,
+    ) -> Result<T, Fault> {
+        if let Some(fault) = self.component.over() {
+            return Err(fault);
+        }
         let runtime = self.component.runtime();
         let _ticking = runtime.ticker().call();
-        self.store.set_epoch_deadline(runtime.deadline_ticks());
+        self.store.set_epoch_deadline(ticks);
         export(&self.exports, &mut self.store).map_err(|error| {
             let denied = self.store.data_mut().ceiling.take_denied();
             fault(&mut self.store, self.component.shared_name(), denied, &error)

@@ -2,6 +2,7 @@
 
 use super::bindings::wit_log::Level;
 use super::ticker::{TICKS_PER_SECOND, Ticks};
+use crate::shown::is_hidden;
 use std::sync::Arc;
 
 /// The most of one line that is kept.
@@ -80,12 +81,12 @@ impl Drop for Log {
     }
 }
 
-/// A guest's text on one line: control characters escaped, cut at a character's boundary with a `…`.
+/// A guest's text on one line: hidden characters escaped, cut at a character's boundary with a `…`.
 pub(super) fn printable(text: &str) -> String {
     let kept = cut(text, MAX_LINE_BYTES);
     let mut line = String::with_capacity(kept.len() + 4);
     for c in kept.chars() {
-        if c.is_control() {
+        if is_hidden(c) {
             line.extend(c.escape_default());
         } else {
             line.push(c);

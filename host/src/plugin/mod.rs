@@ -25,6 +25,7 @@ mod limits;
 mod log;
 mod lower;
 mod parser;
+mod permit;
 mod runtime;
 mod spent;
 #[cfg(test)]
@@ -40,4 +41,5 @@ pub use framing::is_whole;
 pub use generator::{Generated, Generator};
 pub use laws::{aggregate_laws, generator_laws, parser_laws};
 pub use limits::Limits;
+pub use permit::Permit;
 pub use runtime::Runtime;

@@ -1,10 +1,11 @@
 //! The generator, which has neither state nor checkpoints: another one makes the next batch.
 
-use super::{Done, Swapper, answer, conflict, trial, unacceptable};
+use super::{Done, Swapper, answer, conflict, load, trial, unacceptable};
 use crate::admin::control::{Candidate, Outcome, Refusal};
 use crate::assembly::chain;
 use crate::chronicle::of_action;
 use crate::generator::GeneratorSlot;
+use crate::plugin::Permit;
 use crate::store::history::{Action as Deed, Outcome as Happened};
 use crate::switch::Action;
 use std::sync::Arc;
@@ -26,9 +27,10 @@ impl Swapper {
         component: &Candidate,
         dry_run: bool,
         who: &str,
+        permit: &Arc<Permit>,
     ) -> Result<Done, Refusal> {
         let old = generating.slot.component();
-        let new = self.load(&old, component)?;
+        let (digest, path) = self.find(component)?;
         let message = "records from the next batch on are made by the new version; where it fails in its first batches, the \
                        one before goes on";
         let mut action = Action {
@@ -36,15 +38,16 @@ impl Swapper {
             who: who.to_owned(),
             plugin: "generator".to_owned(),
             from: old.digest().to_owned(),
-            to: new.digest().to_owned(),
+            to: digest,
             policy: None,
             message: message.to_owned(),
             difference: Vec::new(),
             file: who == "file",
         };
-        if new.digest() == old.digest() {
+        if action.to == old.digest() {
             return Ok(answer(&action, Outcome::Unchanged));
         }
+        let new = load(&old, &path, permit)?;
         action.difference = trial::generator(generating, &old, &new)?;
         if dry_run {
             return Ok(answer(&action, Outcome::WouldBeAccepted));
@@ -57,9 +60,12 @@ impl Swapper {
             let back = Action { kind: Deed::Rollback, who: "host".to_owned(), from: to, to: from, ..swapped };
             history.note(&of_action(&back, Happened::RolledBack, None, why));
         };
-        generating.slot.replace(new, instance, Box::new(taken_back));
-        self.view.history.note(&of_action(&action, Happened::InForce, None, ""));
-        Ok(answer(&action, Outcome::InForce))
+        let (slot, history) = (generating.slot.clone(), self.view.history.clone());
+        Ok(Done::Then(Box::new(move || {
+            slot.replace(new, instance, Box::new(taken_back));
+            history.note(&of_action(&action, Happened::InForce, None, ""));
+            action.answer(Outcome::InForce, None)
+        })))
     }
 
     pub(super) fn roll_generator_back(generating: &Generating, who: &str) -> Result<Done, Refusal> {

@@ -1,5 +1,6 @@
 //! One thing at a time: what waits, what is refused, and what a person takes back.
 
+use crate::job::until;
 use crate::lab::{LONG, Lab, at_once, base, by_plugin, digest_of, refused, swap};
 use wasmill::admin::control::{Ask, Candidate, Outcome, Policy, RefusalKind};
 use wasmill::store::history;
@@ -23,6 +24,54 @@ fn of_two_who_ask_at_once_one_is_told_to_wait() {
     assert_eq!(told.kind, RefusalKind::Conflict, "{}", told.message);
     let other = if done.plugin == "counts" { "visits" } else { "counts" };
     assert_eq!((lab.in_force(&done.plugin), lab.in_force(other)), (digest_of("tag:b"), base(other)));
+    lab.as_if_never_swapped(live);
+}
+
+/// A version whose trial ends with its deadline only, and a deadline that nobody waits for.
+const ENDLESS: &str = "loop:1";
+const LATE: [&str; 2] = ["--set", "limits.deadline=5m"];
+
+#[test]
+fn a_version_whose_trial_lasts_keeps_nobody_waiting_and_can_be_cancelled() {
+    let lab = Lab::new(&[&LONG[..], &LATE].concat());
+    let live = lab.after(60, &[]);
+    let another = live.another_client();
+    std::thread::scope(|scope| {
+        let trying = scope.spawn(|| another.ask(&swap("counts", ENDLESS, None)).unwrap());
+        until("it is being tried", || {
+            live.client.status().unwrap().trials.iter().any(|trial| trial.plugin == "counts")
+        });
+        let trial = live.client.status().unwrap().trials.remove(0);
+        assert_eq!((trial.digest, trial.who.as_str()), (digest_of(ENDLESS), "token:test"));
+        // What needs no trial, and versions of other plugins.
+        refused(live.rollback("visits"), RefusalKind::Conflict, &["visits is not on probation"]);
+        refused(live.promote("counts"), RefusalKind::NotFound, &["counts has no shadow"]);
+        live.on_probation("visits", "tag:b", None);
+        assert_eq!(live.rollback("visits").unwrap().outcome, Outcome::RolledBack);
+        live.settle(lab.written());
+        // One of a plugin at a time.
+        refused(live.swap("counts", "tag:c", None), RefusalKind::Conflict, &["being tried", "wasmill cancel counts"]);
+        let cancel = Ask::Cancel { plugin: "counts".into() };
+        let answer = live.ask(&cancel).unwrap();
+        assert_eq!((answer.outcome, answer.from, answer.to), (Outcome::Cancelled, base("counts"), digest_of(ENDLESS)));
+        refused(trying.join().unwrap(), RefusalKind::Unacceptable, &["its trial was cancelled by token:test"]);
+        assert_eq!(live.client.status().unwrap().trials, []);
+        refused(live.ask(&cancel), RefusalKind::NotFound, &["no version of counts is being tried"]);
+        refused(live.swap("counts", "tag:c", None), RefusalKind::Conflict, &["coming to its end"]);
+    });
+    lab.as_if_never_swapped(live);
+}
+
+#[test]
+fn a_trial_has_a_limit_as_a_whole_and_its_file_is_not_tried_again() {
+    let lab = Lab::new(&[&["--set", "swap.trial_limit=1s", "--set", "swap.watch=true"][..], &LATE].concat());
+    let live = lab.after(60, &[]);
+    refused(live.swap("counts", ENDLESS, None), RefusalKind::Unacceptable, &["takes longer than swap.trial_limit=1s"]);
+    lab.put_file("visits", ENDLESS);
+    until("the file is refused", || lab.history().iter().any(|entry| entry.who == "file"));
+    let refusal = lab.history().pop().unwrap();
+    assert_eq!((refusal.outcome, refusal.plugin.as_str()), (history::Outcome::Refused, "visits"));
+    live.settle(lab.written());
     lab.as_if_never_swapped(live);
 }
 

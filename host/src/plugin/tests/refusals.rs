@@ -30,7 +30,8 @@ fn a_missing_file_is_named() {
 fn a_folder_is_not_a_plugin() {
     let dir = tempfile::tempdir().unwrap();
     let error = runtime().load("p", dir.path(), World::Parser).err().unwrap();
-    assert!(matches!(error, Error::NotAFile { .. }), "{error}");
+    let Error::Unreadable { source, .. } = error else { panic!("{error}") };
+    assert_eq!(source.to_string(), "it is a folder, not a file");
 }
 
 #[test]
