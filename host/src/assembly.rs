@@ -234,7 +234,7 @@ impl Assembly {
         let mut mistakes = Vec::new();
         let mut load = |name: &str, plugin: &crate::config::Plugin, world| {
             let loaded = runtime.load(name, &plugin.path, world);
-            loaded.map_err(|error| mistakes.push(format!("{name}: {}", chain(&error)))).ok()
+            loaded.map_err(|error| mistakes.push(format!("{}{name}: {}", plugin.named, chain(&error)))).ok()
         };
         let parser = load("parser", &config.parser, World::Parser);
         let aggregates: Vec<Option<Component>> =
@@ -268,11 +268,17 @@ impl Assembly {
         let topic = &config.source.topic;
         let parser_config = config.parser.config_json();
         let full = instantiate.parser(&versions.parser, &parser_config, topic, None);
-        let full = full.map_err(|error| mistakes.push(chain(&error))).ok();
+        // A version that is to be swapped in is named elsewhere.
+        let place = |plugin: &crate::config::Plugin| match before {
+            None => plugin.named.to_string(),
+            Some(_) => String::new(),
+        };
+        let full = full.map_err(|error| mistakes.push(format!("{}{}", place(&config.parser), chain(&error)))).ok();
         let mut describe = |of: usize, component: &Component| {
-            let instance = instantiate.aggregate(component, &config.aggregates[of].plugin.config_json());
+            let plugin = &config.aggregates[of].plugin;
+            let instance = instantiate.aggregate(component, &plugin.config_json());
             let description = instance.map(|instance| instance.description().clone());
-            description.map_err(|error| mistakes.push(chain(&error))).ok()
+            description.map_err(|error| mistakes.push(format!("{}{}", place(plugin), chain(&error)))).ok()
         };
         let descriptions: Vec<Option<AggregateDescription>> =
             versions.aggregates.iter().enumerate().map(|(of, component)| describe(of, component)).collect();

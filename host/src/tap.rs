@@ -1,5 +1,6 @@
 //! Taps: a sampled live view of records and rows on the terminal, never in the way of the data.
 
+use crate::shown::shown;
 use arrow_array::{Array, RecordBatch};
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use crossbeam_channel::{Sender, TrySendError, bounded};
@@ -100,11 +101,7 @@ impl Taps {
 
 /// Without control characters, which could play tricks on the terminal, and not too long.
 fn printable(text: &str) -> String {
-    let mut out: String = text
-        .chars()
-        .take(LONGEST)
-        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
-        .collect();
+    let mut out = shown(&text.chars().take(LONGEST).collect::<String>());
     if text.chars().nth(LONGEST).is_some() {
         out.push('…');
     }

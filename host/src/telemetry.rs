@@ -6,7 +6,7 @@ mod logging;
 mod rate;
 mod text;
 
-pub use answer::{printable, render_answer, render_report};
+pub use answer::{render_answer, render_report};
 pub use line::{StatusReporter, status_line};
 pub use logging::{LevelError, Screen, init_logging};
 pub use rate::Rate;

@@ -42,13 +42,38 @@ fn file(name: &str, bytes: impl AsRef<[u8]>) -> (TempDir, String) {
 #[test]
 fn every_command_has_help_on_standard_output() {
     for command in [
-        "run", "check", "generate", "status", "swap", "rollback", "shadow", "promote", "discard", "history", "explain",
-        "replay",
+        "run", "check", "generate", "status", "swap", "rollback", "shadow", "promote", "discard", "cancel", "history",
+        "explain", "replay",
     ] {
         let help = run(&[command, "--help"]).expect(0);
         assert!(help.stdout.contains(&format!("Usage: wasmill {command}")), "{help:?}");
         assert!(run(&["--help"]).expect(0).stdout.contains(command));
     }
+}
+
+#[test]
+fn what_is_no_file_is_refused_at_once_by_its_kind_wherever_a_file_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let made = std::process::Command::new("mkfifo").arg(path("pipe.parquet")).status().unwrap();
+    assert!(made.success());
+    std::os::unix::fs::symlink("/dev/zero", path("zero")).unwrap();
+    std::fs::File::create(path("huge")).unwrap().set_len(1 << 40).unwrap();
+    let (_folder, job) = file("job.toml", MISTAKEN);
+    for (name, what) in [
+        ("pipe.parquet", "it is a pipe, not a file"),
+        ("zero", "it is a device, not a file"),
+        ("huge", "it has 1099511627776 bytes; at most "),
+    ] {
+        let path = path(name);
+        for command in [&["check", &path][..], &["check", &job, "--env-file", &path], &["replay", &path]] {
+            let refused = run(command);
+            assert!([1, 2].contains(&refused.code()), "{refused:?}");
+            refused.says(&[what]);
+        }
+        run(&["swap", "counts", &path]).expect(2).says(&[what]);
+    }
+    run(&["explain", &path("pipe.parquet")]).expect(2).says(&["it is a pipe, not a file"]);
 }
 
 #[test]
@@ -141,6 +166,19 @@ fn refuse_parser(wat: &str, says: &[&str]) {
 #[test]
 fn a_core_module_is_refused_and_told_how_to_become_a_component() {
     refuse_parser("(module)", &["parser: is a core WebAssembly module; wanted a component", "--target wasm32-wasip2"]);
+}
+
+#[test]
+fn what_is_wrong_with_a_plugin_is_told_with_the_line_that_names_it() {
+    let job = Job::clicks("localhost:1", "events");
+    let wrong = plugin("clickstream_parser").display().to_string();
+    let text =
+        std::fs::read_to_string(job.file()).unwrap().replace(&plugin("geo_metrics").display().to_string(), &wrong);
+    std::fs::write(job.file(), &text).unwrap();
+    let line = 1 + text.lines().enumerate().filter(|(_, line)| line.contains(&wrong)).last().unwrap().0;
+    let file = job.file();
+    let named = format!("{}:{line}: aggregate.plugin: counts: exports ", file.display());
+    run(&["check", file.to_str().unwrap()]).expect(2).says(&[&named]);
 }
 
 #[test]

@@ -148,7 +148,7 @@ fn a_refusal_is_shown_with_its_reason_and_exits_with_1() {
     let refusal = Refusal { kind: RefusalKind::Unacceptable, message };
     let (shown, asked) = type_in(&["swap", "pages", &file], &Err(refusal));
     let shown = shown.expect(1);
-    shown.says(&["refused, and nothing has changed: merge is not commutative\nsmallest input: [1, 2][31m"]);
+    shown.says(&["refused, and nothing has changed: merge is not commutative\nsmallest input: [1, 2]\\u{1b}[31m"]);
     assert!(asked.is_some() && shown.stdout.is_empty());
 }
 

@@ -11,7 +11,7 @@ const ROOMS: [&str; 8] = ["admin", "capsule", "config", "kafka", "plugin", "sink
 
 /// What puts the rooms together, from the inside out. Each may use what is left of it, and the rooms.
 const FLOORS: [&[&str]; 6] = [
-    &["clock", "disk", "failpoint", "random"],
+    &["clock", "disk", "failpoint", "files", "random", "shown"],
     &["accounting", "assembly", "tap", "faults", "generate", "instances", "provenance", "watch"],
     &["failure", "shared", "budget", "switch", "chronicle"],
     &["checkpointer", "recovery", "catalog", "driver", "coordinator"],
@@ -24,7 +24,7 @@ const DOORS: [(&str, &[&str]); 17] = [
     ("rdkafka", &["kafka/"]),
     ("wasmtime", &["plugin/"]),
     ("sha2", &["plugin/"]),
-    ("rustix", &["plugin/", "disk.rs"]),
+    ("rustix", &["plugin/", "disk.rs", "files.rs"]),
     ("parquet", &["sink/"]),
     ("csv", &["sink/"]),
     ("axum", &["admin/"]),
@@ -42,6 +42,7 @@ const DOORS: [(&str, &[&str]); 17] = [
         "std::fs",
         &[
             "disk.rs",
+            "files.rs",
             "random.rs",
             "admin/local_token.rs",
             "admin/metrics.rs",

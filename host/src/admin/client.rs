@@ -1,5 +1,6 @@
 //! The other end: asks a running process for its status, or for a change, with no more HTTP than that takes.
 
+use crate::shown::shown;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::Duration;
@@ -237,7 +238,7 @@ fn read_head(reader: &mut impl BufRead) -> io::Result<Result<Answer, String>> {
 /// Text that came over the network, for a terminal: a line of some words.
 fn printable(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
-    text.trim().chars().filter(|c| !c.is_control()).take(400).collect()
+    shown(text.trim()).chars().take(400).collect()
 }
 
 fn read_status(answer: &Answer) -> Result<Status, String> {
@@ -295,7 +296,7 @@ mod tests {
     fn what_came_over_the_network_cannot_write_to_the_terminal() {
         let client = Client::new("localhost").unwrap();
         let answer = Answer { code: 401, first_line: String::new(), body: b"\x1b[31mno\n".to_vec() };
-        assert_eq!(client.refused(answer).to_string(), "[31mno, url=localhost");
+        assert_eq!(client.refused(answer).to_string(), "\\u{1b}[31mno, url=localhost");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The HTTP server: the routes, and what every answer has in common.
 
+use crate::shown::shown;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
@@ -120,7 +121,7 @@ fn file(kind: &'static str, contents: &'static str) -> impl IntoResponse {
 fn verdict(verdict: Result<(), String>) -> (StatusCode, String) {
     match verdict {
         Ok(()) => (StatusCode::OK, "ok\n".into()),
-        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason + "\n"),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, shown(&reason) + "\n"),
     }
 }
 

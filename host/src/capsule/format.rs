@@ -1,9 +1,9 @@
 //! What a capsule holds, and how it becomes a file's bytes and back.
 
 use super::call::{Call, json};
+use crate::files;
 use serde::{Deserialize, Serialize};
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 use wasmill_pipeline::plugin::FaultKind;
 use xxhash_rust::xxh3::xxh3_64;
@@ -172,9 +172,6 @@ pub enum Error {
     /// The system does not give it.
     #[error("cannot be read")]
     Unreadable(#[source] io::Error),
-    /// No capsule is as large.
-    #[error("is larger than a capsule can be; most_bytes={MAX_FILE_BYTES}")]
-    TooLarge,
     /// It is something else.
     #[error("is not a fault capsule: it does not start with {MAGIC:?}")]
     Foreign,
@@ -203,10 +200,7 @@ impl Capsule {
     /// # Errors
     /// What the system says, or what is wrong with it.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let mut bytes = Vec::new();
-        let file = File::open(path).map_err(Error::Unreadable)?;
-        file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(Error::Unreadable)?;
-        if bytes.len() as u64 > MAX_FILE_BYTES { Err(Error::TooLarge) } else { Self::decode(&bytes) }
+        Self::decode(&files::read(path, MAX_FILE_BYTES).map_err(Error::Unreadable)?)
     }
 
     /// The capsule without anything that came from records or configuration; the numbers tell equal from different.

@@ -1,14 +1,15 @@
 //! What `swap`, `rollback`, `shadow`, `promote` and `discard` share: to ask a running wasmill, and to show the answer.
 
-use super::{Classed, Exit, classed, environment_token, token_folders};
+use super::{Classed, Exit, classed, environment_token, json, token_folders};
 use crate::admin::client::{Client, Error};
 use crate::admin::control::{Ask, Candidate, MAX_COMPONENT_BYTES, Refusal};
 use crate::admin::local_token;
 use crate::cli::LiveArgs;
-use crate::telemetry::{printable, render_answer};
+use crate::files;
+use crate::shown::shown_lines;
+use crate::telemetry::render_answer;
 use anyhow::{Context, anyhow};
-use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::Path;
 use wasmill_pipeline::error::Class;
 
@@ -21,27 +22,21 @@ pub(super) fn client(live: &LiveArgs) -> anyhow::Result<Client> {
 
 /// The component in a file.
 pub(super) fn component(path: &Path) -> anyhow::Result<Candidate> {
-    let read = || {
-        let mut bytes = Vec::new();
-        File::open(path)?.take(MAX_COMPONENT_BYTES as u64 + 1).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    let bytes = read().map_err(|error: std::io::Error| {
+    let bytes = files::read(path, MAX_COMPONENT_BYTES as u64).map_err(|error| {
         let error = anyhow!(error).context(format!("the component cannot be read path={}", path.display()));
         classed(Class::Config, error)
     })?;
-    match bytes.len() {
-        0 => Err(classed(Class::Config, anyhow!("the component is empty path={}", path.display()))),
-        1..=MAX_COMPONENT_BYTES => Ok(Candidate::Bytes(bytes)),
-        _ => Err(classed(Class::Config, anyhow!("a component has at most 128 MiB path={}", path.display()))),
+    if bytes.is_empty() {
+        return Err(classed(Class::Config, anyhow!("the component is empty path={}", path.display())));
     }
+    Ok(Candidate::Bytes(bytes))
 }
 
 /// Asks, waits, and shows what came of it.
 pub(super) fn ask(live: &LiveArgs, ask: &Ask) -> anyhow::Result<Exit> {
     match client(live)?.ask(ask).map_err(no_reply)? {
         Ok(answer) => {
-            let text = if live.json { serde_json::to_string_pretty(&answer)? } else { render_answer(&answer) };
+            let text = if live.json { json(&answer)? } else { render_answer(&answer) };
             writeln!(std::io::stdout().lock(), "{}", text.trim_end())?;
             Ok(Exit::Done)
         }
@@ -52,10 +47,10 @@ pub(super) fn ask(live: &LiveArgs, ask: &Ask) -> anyhow::Result<Exit> {
 /// Shows a refusal: as JSON where that is what is wanted, else as any other failure.
 pub(super) fn refused(live: &LiveArgs, refusal: &Refusal) -> anyhow::Result<Exit> {
     if live.json {
-        writeln!(std::io::stdout().lock(), "{}", serde_json::to_string_pretty(refusal)?)?;
+        writeln!(std::io::stdout().lock(), "{}", json(refusal)?)?;
         return Ok(Exit::Refused);
     }
-    Err(anyhow!("{}", printable(&refusal.message))).context("refused, and nothing has changed")
+    Err(anyhow!("{}", shown_lines(&refusal.message))).context("refused, and nothing has changed")
 }
 
 /// What there is instead of a reply.

@@ -29,7 +29,7 @@ pub fn check(args: &CheckArgs) -> anyhow::Result<Exit> {
             .load("generator", &generator.plugin.path, World::Generator)
             .and_then(|component| component.generator(&generator.plugin.config_json(), generator.seed).map(|_| ()));
         if let Err(error) = made {
-            wrong.push(assembly::chain(&error));
+            wrong.push(format!("{}{}", generator.plugin.named, assembly::chain(&error)));
         }
     }
     match assembly {

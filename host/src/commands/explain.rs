@@ -1,8 +1,9 @@
 //! `wasmill explain`: what made an output file.
 
-use super::{Exit, checkpoint_folder, classed, shown, time};
+use super::{Exit, checkpoint_folder, classed, json, shown, time};
 use crate::cli::ExplainArgs;
 use crate::disk::{Disk, RealDisk};
+use crate::files;
 use crate::plugin;
 use crate::provenance::tidy;
 use crate::sink::{self, Committed, Format, LEDGER, Origin};
@@ -11,7 +12,6 @@ use crate::store::history::{Entry, History, Outcome};
 use anyhow::{Context, anyhow};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -56,7 +56,7 @@ pub fn explain(args: &ExplainArgs) -> anyhow::Result<Exit> {
     let explanation = explained(args)?;
     let mut out = std::io::stdout().lock();
     if args.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&explanation)?)?;
+        writeln!(out, "{}", json(&explanation)?)?;
     } else {
         tell(&explanation, &mut out)?;
     }
@@ -72,7 +72,7 @@ fn explained(args: &ExplainArgs) -> anyhow::Result<Explanation> {
         _ => return Err(refuse("no output has this name; name a .parquet or .csv file")),
     };
     let cannot = || format!("the file cannot be read path={}", path.display());
-    let mut file = File::open(&path).with_context(cannot).map_err(|error| classed(Class::Config, error))?;
+    let mut file = files::open(&path, u64::MAX).with_context(cannot).map_err(|error| classed(Class::Config, error))?;
     let bytes = file.metadata().with_context(cannot)?.len();
     let origin = match format {
         Format::Parquet => sink::origin_of(&mut file, &path).map_err(|error| classed(Class::Config, error.into()))?,

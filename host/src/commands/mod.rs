@@ -15,7 +15,9 @@ use crate::assembly;
 use crate::cli::CheckpointArgs;
 use crate::config::{self, DotEnv, Loader, Overrides};
 use crate::kafka;
+use crate::shown::shown_json;
 use anyhow::Context;
+use serde::Serialize;
 use std::path::{Path, PathBuf};
 use wasmill_pipeline::error::Class;
 
@@ -106,13 +108,14 @@ fn kafka_settings(source: &config::Source, bootstrap: &str) -> kafka::Settings {
     }
 }
 
+/// As JSON for a person's terminal or another program.
+fn json(value: &impl Serialize) -> anyhow::Result<String> {
+    Ok(shown_json(&serde_json::to_string_pretty(value)?))
+}
+
 /// What came from elsewhere, on one line and without tricks on the terminal.
 fn shown(text: &str) -> String {
-    let mut line: String = text
-        .chars()
-        .take(SHOWN_CHARS)
-        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
-        .collect();
+    let mut line = crate::shown::shown(&text.chars().take(SHOWN_CHARS).collect::<String>());
     if text.chars().nth(SHOWN_CHARS).is_some() {
         line.push('…');
     }

@@ -1,6 +1,6 @@
 //! `wasmill shadow`, `promote` and `discard`: a next version beside the one in force.
 
-use super::{Exit, ask, classed};
+use super::{Exit, ask, classed, json};
 use crate::admin::control::{Ask, ShadowOptions};
 use crate::cli::{PluginArgs, ShadowArgs};
 use crate::telemetry::render_report;
@@ -27,7 +27,7 @@ pub fn shadow(args: &ShadowArgs) -> anyhow::Result<Exit> {
 fn report(args: &ShadowArgs) -> anyhow::Result<Exit> {
     match ask::client(&args.live)?.shadow(&args.plugin).map_err(ask::no_reply)? {
         Ok(report) => {
-            let text = if args.live.json { serde_json::to_string_pretty(&report)? } else { render_report(&report) };
+            let text = if args.live.json { json(&report)? } else { render_report(&report) };
             writeln!(std::io::stdout().lock(), "{}", text.trim_end())?;
             Ok(Exit::Done)
         }

@@ -1,6 +1,6 @@
 //! `wasmill status`: what a running wasmill is doing.
 
-use super::{Classed, Exit};
+use super::{Classed, Exit, json};
 use crate::admin::client;
 use crate::cli::StatusArgs;
 use crate::telemetry::render_status;
@@ -15,7 +15,7 @@ use wasmill_pipeline::error::Class;
 pub fn status(args: &StatusArgs) -> anyhow::Result<Exit> {
     let status = client::fetch_status(&args.url).context(Classed(Class::Unavailable))?;
     if !args.quiet {
-        let text = if args.json { serde_json::to_string_pretty(&status)? } else { render_status(&status) };
+        let text = if args.json { json(&status)? } else { render_status(&status) };
         writeln!(std::io::stdout().lock(), "{}", text.trim_end())?;
     }
     Ok(if status.health().is_ok() { Exit::Done } else { Exit::Unhealthy })

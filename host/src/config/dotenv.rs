@@ -1,6 +1,10 @@
 //! `.env` files: variables for those who have not set them in the environment.
 
-use std::{collections::BTreeMap, fs, io, path::Path};
+use crate::files;
+use std::{collections::BTreeMap, io, path::Path};
+
+/// The largest file, bytes: those that people write have a few thousand.
+const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// The variables of a `.env` file.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -12,7 +16,9 @@ impl DotEnv {
     /// # Errors
     /// When it cannot be read, or a line is not `NAME=value`; the message says which.
     pub fn load(path: &Path) -> io::Result<Self> {
-        Self::parse(&fs::read_to_string(path)?).map_err(|wrong| io::Error::new(io::ErrorKind::InvalidData, wrong))
+        let wrong = |wrong: String| io::Error::new(io::ErrorKind::InvalidData, wrong);
+        let text = String::from_utf8(files::read(path, MAX_FILE_BYTES)?);
+        Self::parse(&text.map_err(|_| wrong("it is not UTF-8 text".into()))?).map_err(wrong)
     }
 
     /// Reads the text of a file: lines `NAME=value`, empty lines, and comments on lines of their own. A value may be
@@ -22,7 +28,8 @@ impl DotEnv {
     /// The first line that is none of these.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut variables = BTreeMap::new();
-        for (i, line) in text.lines().enumerate() {
+        // Editors of Windows put a mark before the first line.
+        for (i, line) in text.strip_prefix('\u{FEFF}').unwrap_or(text).lines().enumerate() {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
                 continue;
@@ -61,6 +68,7 @@ mod tests {
     fn lines_comments_and_quotes() {
         let env = DotEnv::parse("# all knobs\n\nA=1\nexport B=2\nC=\"30 seconds\"\nD='x=y'\nE=\n").unwrap();
         let get = |name| env.get(name).unwrap_or_else(|| "unset".into());
+        assert_eq!(DotEnv::parse("\u{FEFF}A=1").unwrap().get("A").as_deref(), Some("1"));
         assert_eq!(
             [get("A"), get("B"), get("C"), get("D"), get("E"), get("F")],
             ["1", "2", "30 seconds", "x=y", "", "unset"]

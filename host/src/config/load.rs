@@ -1,5 +1,6 @@
 //! From a path to a configuration: the only place of the config room that reads files.
 
+use crate::files;
 use std::{cell::RefCell, path::Path};
 
 use super::mistake::{Mistake, Mistakes, Place};
@@ -8,7 +9,7 @@ use super::tree::{self, Table};
 use super::{Config, GenerateConfig, Overrides, read};
 
 /// The largest pipeline file, bytes: those that people write have a few thousand.
-const MAX_FILE_BYTES: usize = 1 << 20;
+const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// The reference job, for those who name no file.
 const REFERENCE_JOB: &str = include_str!("../../pipelines/clickstream.toml");
@@ -104,12 +105,9 @@ fn read_file(path: &Path) -> Result<String, Mistakes> {
     let file = path.display().to_string();
     let wrong =
         |text: String| Mistakes(vec![Mistake { file: file.clone(), place: Place::File, key: String::new(), text }]);
-    let bytes = std::fs::read(path).map_err(|error| match error.kind() {
+    let bytes = files::read(path, MAX_FILE_BYTES).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => wrong("there is no such file; name a pipeline file".into()),
         _ => wrong(format!("it cannot be read: {error}")),
     })?;
-    if bytes.len() > MAX_FILE_BYTES {
-        return Err(wrong(format!("it has {} bytes; a pipeline file has at most 1 MiB", bytes.len())));
-    }
     String::from_utf8(bytes).map_err(|_| wrong("it is not UTF-8 text; name a pipeline file in TOML".into()))
 }

@@ -1,5 +1,6 @@
 //! Mistakes: all that is wrong with a pipeline file, each with its place and what would be right.
 
+use crate::shown::is_hidden;
 use std::fmt;
 
 use wasmill_pipeline::error::Class;
@@ -37,7 +38,7 @@ impl fmt::Display for Mistake {
         }
         if !self.key.is_empty() {
             // Keys may hold anything in quotes, line feeds included.
-            write!(f, "{}: ", self.key.replace(char::is_control, "?"))?;
+            write!(f, "{}: ", self.key.replace(is_hidden, "?"))?;
         }
         f.write_str(&self.text)
     }

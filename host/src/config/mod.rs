@@ -25,7 +25,7 @@ mod tree;
 mod value;
 mod window;
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use wasmill_pipeline::alarm::AlarmRules;
 use wasmill_pipeline::fault::FaultRules;
@@ -104,11 +104,21 @@ pub struct Swap {
     pub most_time: Option<f64>,
     /// How many times more memory it may take, 1 or more; `None` = any number of times.
     pub most_memory: Option<f64>,
+    /// How long it may take to compile and try a version.
+    pub trial_limit: Duration,
 }
 
 impl Default for Swap {
     fn default() -> Self {
-        Self { watch: true, probation: 2, policy: None, most_time: Some(10.0), most_memory: Some(10.0) }
+        Self {
+            watch: true,
+            probation: 2,
+            policy: None,
+            most_time: Some(10.0),
+            most_memory: Some(10.0),
+            // The largest plugins take some seconds; whoever asks waits for no more than a few minutes.
+            trial_limit: Duration::from_mins(2),
+        }
     }
 }
 
@@ -174,8 +184,27 @@ pub enum OnDataLoss {
 pub struct Plugin {
     /// The component.
     pub path: PathBuf,
+    /// Where it is named.
+    pub named: Named,
     /// Its section of the file. May hold secrets.
     pub config: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Where a value stands, as messages begin: `job.toml:12: parser.plugin: `. Two of them are equal, wherever they are: it is
+/// no part of what a pipeline does.
+#[derive(Clone, Debug, Default)]
+pub struct Named(String);
+
+impl PartialEq for Named {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
 impl Plugin {

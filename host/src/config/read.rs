@@ -76,6 +76,10 @@ pub(super) fn pipeline(root: &mut Section<'_>, loader: &Loader<'_>) -> Config {
     let raw = raw(root, &defaults, &mut folders);
     let mut section = root.section("faults");
     let faults = fault_rules(&mut section, FaultRules::default());
+    // An aggregate's records are found otherwise: its own section has no such key.
+    let longest = Duration::from_micros(faults.breaker_time_us.unsigned_abs());
+    let breaker_time_us = us(section.or("breaker_time", longest, value::positive));
+    let faults = FaultRules { breaker_time_us, ..faults };
     let capsules = capsules(&mut section);
     section.finish();
     let aggregates = aggregates(root, loader, &defaults, faults, &mut folders);
@@ -170,7 +174,7 @@ fn plugin(section: &mut Section<'_>, loader: &Loader<'_>) -> Plugin {
     if let Some(missing) = loader.missing(&path) {
         section.note("plugin", missing);
     }
-    Plugin { path, config: section.plugin_config("config") }
+    Plugin { path, named: section.named("plugin"), config: section.plugin_config("config") }
 }
 
 fn time(root: &mut Section<'_>) -> TimeSpec {
@@ -301,6 +305,7 @@ fn fault_rules(section: &mut Section<'_>, defaults: FaultRules) -> FaultRules {
     FaultRules {
         policy: section.or("policy", defaults.policy, policy),
         breaker: section.or("breaker", defaults.breaker, value::share),
+        ..defaults
     }
 }
 
@@ -333,6 +338,7 @@ fn swap(root: &mut Section<'_>) -> Swap {
         policy: section.optional("state", one_of(&SwapPolicy::WORDS)),
         most_time: section.or("most_time", defaults.most_time, value::factor_or_off),
         most_memory: section.or("most_memory", defaults.most_memory, value::factor_or_off),
+        trial_limit: section.or("trial_limit", defaults.trial_limit, value::positive),
     };
     section.finish();
     swap

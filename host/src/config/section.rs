@@ -2,6 +2,7 @@
 
 use std::{cell::RefCell, collections::BTreeMap};
 
+use super::Named;
 use super::mistake::{Mistake, Mistakes, Place, closest};
 use super::tree::{Node, Table, Value};
 use super::value::{Read, json, setting};
@@ -45,9 +46,21 @@ impl<'a> Section<'a> {
         if let Some(node) = node.filter(|node| !node.variables.is_empty()) {
             text = format!("{text} (it comes from {})", node.variables.join(" and "));
         }
-        let place = node.map_or(&self.place, |node| &node.place).clone();
-        let key = if key.is_empty() { self.path.clone() } else { self.path_of(key) };
+        let (place, key) = self.place_of(key);
         self.notes.mistakes.borrow_mut().0.push(Mistake { file: self.notes.file.to_owned(), place, key, text });
+    }
+
+    /// The place of `key`, or of the section where it is not there; and its whole name.
+    fn place_of(&self, key: &str) -> (Place, String) {
+        let node = self.table.and_then(|table| table.get(key));
+        let place = node.map_or(&self.place, |node| &node.place).clone();
+        (place, if key.is_empty() { self.path.clone() } else { self.path_of(key) })
+    }
+
+    /// Where `key` stands, for those who find out later what is wrong with it.
+    pub(super) fn named(&self, key: &str) -> Named {
+        let (place, key) = self.place_of(key);
+        Named(Mistake { file: self.notes.file.to_owned(), place, key, text: String::new() }.to_string())
     }
 
     /// The value of `key`, if it is there. An empty text counts as not there, so that an empty variable does.

@@ -49,7 +49,9 @@ impl Config {
         let state = self.limits.state_bytes.map_or("off".into(), |bytes| format_size(bytes).into());
         root.insert("limits".into(), table([("memory", memory), ("deadline", deadline), ("state", state)]).into());
         let mut faults = fault_rules(&self.faults);
+        let longest = Duration::from_micros(self.faults.breaker_time_us.unsigned_abs());
         faults.extend(table([
+            ("breaker_time", format_duration(longest).into()),
             ("capsules", self.capsules.enabled.into()),
             ("capsule_bytes", format_size(self.capsules.capsule_bytes).into()),
             ("capsules_bytes", format_size(self.capsules.capsules_bytes).into()),
@@ -233,6 +235,7 @@ fn swap(swap: &super::Swap) -> Table {
         ("state", swap.policy.map_or("", super::SwapPolicy::as_str).into()),
         ("most_time", factor(swap.most_time)),
         ("most_memory", factor(swap.most_memory)),
+        ("trial_limit", format_duration(swap.trial_limit).into()),
     ])
 }
 

@@ -121,7 +121,7 @@ fn a_file_that_is_missing_or_not_text_is_said() {
     std::fs::write(&file, [0xff, 0xfe]).unwrap();
     assert!(load().ends_with("p.toml: it is not UTF-8 text; name a pipeline file in TOML"));
     std::fs::write(&file, vec![b'#'; 2 << 20]).unwrap();
-    assert!(load().ends_with("it has 2097152 bytes; a pipeline file has at most 1 MiB"));
+    assert!(load().ends_with("it has 2097152 bytes; at most 1048576 are taken"));
 }
 
 #[test]
@@ -298,7 +298,7 @@ fn flags_with_wrong_keys_say_so() {
 fn an_aggregate_may_have_fault_rules_of_its_own() {
     let text = format!("{SMALL}[aggregate.faults]\nbreaker = \"20%\"\n[faults]\npolicy = \"stop\"\nbreaker = 0.5\n");
     let config = load(&text).unwrap();
-    let shared = FaultRules { policy: FaultPolicy::Stop, breaker: 0.5 };
+    let shared = FaultRules { policy: FaultPolicy::Stop, breaker: 0.5, ..FaultRules::default() };
     assert_eq!(config.faults, shared);
     assert_eq!(config.aggregates[0].faults, FaultRules { breaker: 0.2, ..shared });
     assert_eq!(load(SMALL).unwrap().faults, FaultRules::default());
@@ -354,7 +354,9 @@ fn swaps_are_as_the_file_says_and_careful_where_it_says_nothing() {
     );
     let swap = load(&text).unwrap().swap;
     let policy = Some(SwapPolicy::Pin);
-    assert_eq!(swap, Swap { watch: false, probation: 0, policy, most_time: Some(1.5), most_memory: None });
+    let expected =
+        Swap { watch: false, probation: 0, policy, most_time: Some(1.5), most_memory: None, ..Swap::default() };
+    assert_eq!(swap, expected);
     let shown = load(&load(&text).unwrap().redacted()).unwrap();
     assert_eq!(shown.swap, swap);
 }

@@ -1,5 +1,6 @@
 //! The lock of a checkpoint folder: one process at a time, the others wait and can say for whom.
 
+use crate::shown::shown;
 use std::fs;
 use std::io::Read;
 use std::ops::ControlFlow;
@@ -55,7 +56,7 @@ fn read_holder(disk: &dyn Disk, path: &Path) -> String {
     if let Ok(file) = disk.open(path) {
         let _ = file.take(HOLDER_BYTES).read_to_end(&mut bytes);
     }
-    let text: String = String::from_utf8_lossy(&bytes).chars().filter(|c| !c.is_control()).collect();
+    let text = shown(&String::from_utf8_lossy(&bytes));
     if text.is_empty() { "an unknown process".into() } else { text }
 }
 
@@ -102,6 +103,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(NAME);
         fs::write(&path, "\x1b[31mpid\n7").unwrap();
-        assert_eq!(read_holder(&RealDisk, &path), "[31mpid7");
+        assert_eq!(read_holder(&RealDisk, &path), "\\u{1b}[31mpid\\n7");
     }
 }

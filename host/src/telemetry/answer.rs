@@ -1,14 +1,10 @@
 //! What came of a swap, and how a shadow compares, as text for people.
 
+use crate::shown::shown_lines;
 use std::fmt::Write;
 
 use super::text::count;
 use crate::admin::control::{Answer, DifferentRow, ShadowReport};
-
-/// Text of plugins and of other machines, so that none of it writes to the terminal; line feeds stay.
-pub fn printable(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control() || *c == '\n').collect()
-}
 
 /// An answer as `wasmill swap` shows it: a sentence, then what is different, and where it begins.
 pub fn render_answer(answer: &Answer) -> String {
@@ -36,7 +32,7 @@ pub fn render_answer(answer: &Answer) -> String {
             format_args!("checkpoint #{}, watermark {watermark}, offsets {}", boundary.checkpoint, offsets.join(" ")),
         );
     }
-    printable(&text)
+    shown_lines(&text)
 }
 
 /// How a shadow compares, as `wasmill shadow NAME` shows it.
@@ -68,7 +64,7 @@ pub fn render_report(report: &ShadowReport) -> String {
     if let Some(why) = &report.failed {
         line("ENDED", format_args!("{why}"));
     }
-    printable(&text)
+    shown_lines(&text)
 }
 
 /// `1,000 windows compared: 998 equal, 2 different`.
@@ -178,6 +174,6 @@ mod tests {
     #[test]
     fn nothing_that_a_plugin_says_writes_to_the_terminal() {
         let answer = Answer { message: "\x1b[31mred\r".into(), ..answer() };
-        assert!(render_answer(&answer).starts_with("pages: on probation: [31mred\n"));
+        assert!(render_answer(&answer).starts_with("pages: on probation: \\u{1b}[31mred\\r\n"));
     }
 }

@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::shown::{is_hidden, shown};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -65,7 +66,7 @@ impl Screen {
             return;
         }
         let mut inner = self.lock();
-        inner.line = line.chars().filter(|c| !c.is_control()).collect();
+        inner.line = shown(line);
         // A terminal that went away is no reason to stop.
         let _ = inner.draw();
     }
@@ -105,7 +106,16 @@ pub struct LogWriter(Screen);
 
 impl Write for LogWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().above(bytes)?;
+        // Colours are the subscriber's own, and it escapes other control characters itself.
+        let text = String::from_utf8_lossy(bytes);
+        let text =
+            text.split_inclusive(|c: char| !c.is_ascii() && is_hidden(c)).map(|part| match part.chars().last() {
+                Some(last) if !last.is_ascii() && is_hidden(last) => {
+                    format!("{}{}", &part[..part.len() - last.len_utf8()], last.escape_default())
+                }
+                _ => part.to_owned(),
+            });
+        self.0.lock().above(text.collect::<String>().as_bytes())?;
         Ok(bytes.len())
     }
 
@@ -163,10 +173,17 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_log_line_keeps_its_colours_and_turns_no_text_around() {
+        let (screen, memory) = screen(false);
+        screen.make_writer().write_all("\x1b[31mname=a\u{202E}b ü\x1b[0m\n".as_bytes()).unwrap();
+        assert_eq!(text(&memory), "\x1b[31mname=a\\u{202e}b ü\x1b[0m\n");
+    }
+
+    #[test]
     fn a_status_cannot_break_the_line() {
         let (screen, memory) = screen(true);
         screen.show("a\nb\x1b[2J");
-        assert!(text(&memory).contains("lab[2J\x1b[?7h"));
+        assert!(text(&memory).contains("la\\nb\\u{1b}[2J\x1b[?7h"));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Numbers, times and a whole status as text for people.
 
+use crate::shown::shown;
 use std::fmt::Write;
 
 use super::answer::compared;
@@ -51,7 +52,7 @@ pub fn render_status(status: &Status) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: std::fmt::Arguments<'_>| {
         // Names of plugins and outputs come from files: none of them writes to the terminal.
-        let value: String = value.to_string().chars().filter(|c| !c.is_control()).collect();
+        let value = shown(&value.to_string());
         writeln!(text, "{name:<12} {value}").expect("a string takes everything");
     };
     let (now, known) = (status.now_us, |value: Option<String>| value.unwrap_or_else(|| "unknown".into()));
@@ -109,6 +110,13 @@ pub fn render_status(status: &Status) -> String {
     }
     for (output, files) in &status.files {
         line("files", format_args!("{output}: {}", count(*files)));
+    }
+    for trial in &status.trials {
+        let (plugin, digest, who, since) = (&trial.plugin, &trial.digest, &trial.who, moment(trial.since_us, now));
+        line(
+            "trial",
+            format_args!("{plugin}: {digest} since {since}, asked by {who}; wasmill cancel {plugin} ends it"),
+        );
     }
     for plugin in &status.plugins {
         let since = plugin.since_checkpoint.map(|number| format!(", since checkpoint #{number}")).unwrap_or_default();

@@ -12,9 +12,12 @@ function span(us) {
   return seconds < 7200 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
 }
 
+// What would turn, hide or move other text is shown as what it is.
+const plain = (text) => String(text).replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (c) => `\\u{${c.codePointAt(0).toString(16)}}`);
+
 function element(tag, text, attributes = {}) {
   const made = document.createElement(tag);
-  made.textContent = text;
+  made.textContent = plain(text);
   for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
   return made;
 }
@@ -39,12 +42,12 @@ function show(status) {
   const checkpoint = status.checkpoint;
   const lags = status.partitions.map((partition) => partition.lag).filter((lag) => lag != null);
   document.title = `wasmill ${status.pipeline}`;
-  byId("pipeline").textContent = status.pipeline + (status.run ? ` (run ${status.run})` : "");
+  byId("pipeline").textContent = plain(status.pipeline + (status.run ? ` (run ${status.run})` : ""));
   const doing = status.failure ?? `${status.state.replace("_", " ")} ${status.detail}`.trim();
-  byId("state").textContent = `${doing} · version ${status.version} · generation ${status.generation} · since ${time(status.since_us)}`;
+  byId("state").textContent = `${plain(doing)} · version ${status.version} · generation ${status.generation} · since ${time(status.since_us)}`;
   byId("state").className = status.failure || status.state === "paused" ? "bad" : "";
   const accounting = status.accounting;
-  byId("accounting").textContent = `${accounting.closed ? "✓ accounting closes" : "✗ accounting does not close"} ${accounting.message}`;
+  byId("accounting").textContent = `${accounting.closed ? "✓ accounting closes" : "✗ accounting does not close"} ${plain(accounting.message)}`;
   byId("accounting").className = accounting.closed ? "good" : "bad";
   table("alarms", [
     ["alarm", (row) => [row.kind, row.aggregate ?? ""].join(" ")], ["since", (row) => time(row.since_us), "text"],
