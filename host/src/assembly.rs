@@ -199,6 +199,9 @@ pub fn replay_runtime(limits: &crate::config::Limits) -> anyhow::Result<Arc<Runt
 fn plugin_limits(limits: &crate::config::Limits) -> Limits {
     Limits {
         memory_bytes: usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX),
+        version_bytes: limits.version_bytes,
+        compile_bytes: limits.compile_bytes,
+        compile_time: limits.compile_time,
         deadline: limits.deadline,
         ..Limits::default()
     }
@@ -242,11 +245,23 @@ impl Assembly {
         let aggregates: Option<Vec<Component>> = aggregates.into_iter().collect();
         match (parser, aggregates) {
             (Some(parser), Some(aggregates)) => {
-                let versions = Versions { parser, aggregates, beside: Vec::new() };
-                Self::fit(&Arc::new(config.clone()), versions, workers, instantiate, None)
+                Self::of(config, Versions { parser, aggregates, beside: Vec::new() }, workers, instantiate)
             }
             _ => Err(mistakes),
         }
+    }
+
+    /// Fits plugins together that are loaded.
+    ///
+    /// # Errors
+    /// Every mistake, a sentence each.
+    pub fn of(
+        config: &Config,
+        versions: Versions,
+        workers: usize,
+        instantiate: &Arc<dyn Instantiate>,
+    ) -> Result<Self, Vec<String>> {
+        Self::fit(&Arc::new(config.clone()), versions, workers, instantiate, None)
     }
 
     /// The same pipeline with other plugins.

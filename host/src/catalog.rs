@@ -3,13 +3,19 @@
 use crate::admin::control::Policy;
 use crate::assembly::{Assembly, BesideVersion, Versions, chain};
 use crate::chronicle::{Chronicle, of_swap};
-use crate::config::{Swap, SwapPolicy};
+use crate::config::{self, Config, Swap, SwapPolicy};
+use crate::disk::{Disk, RealDisk};
 use crate::failpoint;
 use crate::failure::Failure;
-use crate::plugin::Component;
+use crate::instances::Instantiate;
+use crate::plugin::{self, Component, Runtime, World};
 use crate::store::history::{Action, Outcome};
-use crate::store::{Beside, BesideRole, LocalStore, Manifest, PartitionState, PluginStore, Probation, Swapped};
+use crate::store::{
+    Beside, BesideRole, LocalStore, Manifest, PartitionState, PluginStore, Probation, Swapped, latest_in,
+};
 use anyhow::anyhow;
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use wasmill_pipeline::change;
 use wasmill_pipeline::error::Class;
@@ -92,6 +98,128 @@ impl Catalog<'_> {
         }
         let what = format!("file holds another component path={} digest={}", path.display(), loaded.digest());
         Err(Failure::new(Class::Corrupt, anyhow!(what)))
+    }
+}
+
+/// What the newest checkpoint says of plugins, for a start that does not know yet what is in the files: a version that is in
+/// force goes on, whatever lies at its path now.
+pub struct Active<'a> {
+    config: &'a Config,
+    manifest: Manifest,
+    kept: PluginStore,
+}
+
+/// A plugin at a start.
+struct Found {
+    component: Component,
+    /// What is no change any more when its file is looked at: the digest in force, or of a file that was dealt with.
+    known: String,
+    /// The version in force, where the one above is another.
+    before: Option<Component>,
+}
+
+impl<'a> Active<'a> {
+    /// Looks at the newest checkpoint; `None` where there is none, or none that can be read: the start says why.
+    pub fn look(config: &'a Config) -> Option<Self> {
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let manifest = latest_in(disk.as_ref(), &config.checkpoint.path).ok()??;
+        let kept = PluginStore::open(disk, &config.checkpoint.path, plugin::digest);
+        Some(Self { config, manifest, kept })
+    }
+
+    /// Puts the pipeline together: of the versions in force, and of files that have changed where these will do. Gives the
+    /// digests, too, that are no change when the files are looked at again.
+    ///
+    /// A changed file that will not do is told, and is looked at once more by whoever watches files; the version in force
+    /// goes on.
+    ///
+    /// # Errors
+    /// Every mistake, a sentence each, where there is nothing in force to go on with either.
+    pub fn assemble(
+        &self,
+        runtime: &Arc<Runtime>,
+        workers: usize,
+        instantiate: &Arc<dyn Instantiate>,
+    ) -> Result<(Assembly, BTreeMap<String, String>), Vec<String>> {
+        let mut mistakes = Vec::new();
+        let aggregates = self.config.aggregates.iter().map(|of| (of.spec.name.as_str(), &of.plugin, World::Aggregate));
+        let all = std::iter::once(("parser", &self.config.parser, World::Parser)).chain(aggregates);
+        let mut find = |(name, plugin, world): (&str, &config::Plugin, World)| {
+            self.find(runtime, name, &plugin.path, world)
+                .map_err(|error| mistakes.push(format!("{name}: {}", chain(&error))))
+                .ok()
+        };
+        let found: Option<Vec<Found>> = all.map(&mut find).collect::<Vec<_>>().into_iter().collect();
+        let Some(found) = found else { return Err(mistakes) };
+        let fit = |components: Vec<Component>| {
+            let mut components = components.into_iter();
+            let parser = components.next().expect("the parser comes first");
+            let versions = Versions { parser, aggregates: components.collect(), beside: Vec::new() };
+            Assembly::of(self.config, versions, workers, instantiate)
+        };
+        let known = |found: Vec<Found>| {
+            found.into_iter().map(|found| (found.component.name().to_owned(), found.known)).collect::<BTreeMap<_, _>>()
+        };
+        match fit(found.iter().map(|found| found.component.clone()).collect()) {
+            Ok(assembly) => Ok((assembly, known(found))),
+            Err(wrong) if found.iter().all(|found| found.before.is_none()) => Err(wrong),
+            Err(wrong) => {
+                let in_force = |found: Found| match found.before {
+                    Some(before) => Found { known: before.digest().to_owned(), component: before, before: None },
+                    None => found,
+                };
+                let found: Vec<Found> = found.into_iter().map(in_force).collect();
+                // Where the versions in force do not fit either, the files are what is to be mended.
+                let components = found.iter().map(|found| found.component.clone()).collect();
+                let assembly = fit(components).map_err(|_| wrong.clone())?;
+                for wrong in wrong {
+                    tracing::warn!("the changed files are not taken, and the versions in force go on: {wrong}");
+                }
+                Ok((assembly, known(found)))
+            }
+        }
+    }
+
+    fn find(
+        &self,
+        runtime: &Arc<Runtime>,
+        name: &str,
+        path: &Path,
+        world: World,
+    ) -> Result<Found, crate::plugin::Error> {
+        let in_force = self.manifest.plugins.get(name).and_then(|digest| {
+            let kept = self.kept.path(digest).ok().flatten()?;
+            Some((digest, kept))
+        });
+        let load = |path: &Path| {
+            let component = runtime.load(name, path, world)?;
+            let known = component.digest().to_owned();
+            Ok(Found { component, known, before: None })
+        };
+        let Some((digest, kept)) = in_force else { return load(path) };
+        let file = plugin::file_digest(path);
+        if file.as_ref().is_ok_and(|file| file == digest) {
+            return load(path).or_else(|_| load(&kept));
+        }
+        match (file, load(&kept)) {
+            (Ok(file), Ok(before)) if self.manifest.seen.get(name) == Some(&file) => {
+                tracing::info!(plugin = name, digest = file, "its file was dealt with before; {digest} is in force");
+                Ok(Found { known: file, ..before })
+            }
+            (_, Ok(before)) => match load(path) {
+                Ok(changed) => Ok(Found { before: Some(before.component), ..changed }),
+                Err(error) => {
+                    let why = chain(&error);
+                    tracing::warn!(
+                        plugin = name,
+                        "its file is not taken, and {digest} goes on, which is in force: {why}"
+                    );
+                    Ok(before)
+                }
+            },
+            // The start says what is wrong with the one that is kept.
+            (_, Err(_)) => load(path),
+        }
     }
 }
 
@@ -230,7 +358,7 @@ pub fn start_with_files(
         files_of: number,
         files: none(),
         open_files: none(),
-        seen: files.versions.digests(),
+        seen: dealt_with(&manifest, &swaps),
         events: swaps.iter().map(event).collect(),
         ..manifest
     };
@@ -242,6 +370,13 @@ pub fn start_with_files(
     }
     manifest.events.iter().for_each(|event| history.note(event));
     Ok((assembly, manifest))
+}
+
+/// The files that were dealt with, those of these swaps included: one that waits, or that was refused, is none of them.
+fn dealt_with(manifest: &Manifest, swaps: &[Swapped]) -> BTreeMap<String, String> {
+    let mut seen = manifest.seen.clone();
+    seen.extend(swaps.iter().map(|swap| (swap.plugin.clone(), swap.to.clone())));
+    seen
 }
 
 /// An instant that no record before the checkpoint comes to.

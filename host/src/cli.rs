@@ -6,6 +6,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand};
 
 use crate::admin::control::{MIN_DIGEST_DIGITS, Policy};
 use crate::config::{Overrides, parse_duration, parse_instant};
+use crate::plugin::{Allowed, COMPILE_COMMAND};
 
 /// A stream processor whose logic is WebAssembly components: Kafka in, exactly-once Parquet and CSV files out.
 ///
@@ -76,6 +77,9 @@ pub enum Command {
     /// Exits with 0 when there is no fault any more, with 1 when there is one, and with 2 when the capsule cannot be
     /// replayed: it is damaged, its input was left out (too large, or redacted), or its component is not there.
     Replay(ReplayArgs),
+    /// Compile the component on standard input: what `wasmill` starts by itself, within limits
+    #[command(name = COMPILE_COMMAND, hide = true)]
+    Compile(CompileArgs),
     /// Show what was done to a pipeline's plugins: swaps, rollbacks, shadows; newest last
     ///
     /// Reads the checkpoint folder, whether or not the pipeline runs.
@@ -384,6 +388,20 @@ pub struct ReplayArgs {
     pub config: Option<String>,
 }
 
+/// What a `wasmill` that compiles may take.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct CompileArgs {
+    /// The most memory
+    pub memory_bytes: u64,
+
+    /// The most processor time, seconds
+    pub seconds: u64,
+
+    /// Keep line tables
+    #[arg(long)]
+    pub lines: bool,
+}
+
 /// The arguments that name a checkpoint folder.
 #[derive(Args, Clone, Debug, Default)]
 pub struct CheckpointArgs {
@@ -431,6 +449,12 @@ pub struct ExplainArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+impl From<CompileArgs> for Allowed {
+    fn from(CompileArgs { memory_bytes, seconds, lines }: CompileArgs) -> Self {
+        Self { memory_bytes, seconds, lines }
+    }
 }
 
 impl FileArgs {

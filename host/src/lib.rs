@@ -27,6 +27,7 @@ pub mod generator;
 pub mod instances;
 pub mod kafka;
 pub mod observer;
+pub mod parts;
 pub mod plugin;
 pub mod provenance;
 pub mod random;

@@ -6,10 +6,13 @@ use std::sync::Arc;
 use wasmill::cli::{Cli, Command};
 use wasmill::commands::{self, Exit};
 use wasmill::instances::Sandbox;
+use wasmill::plugin::compile_here;
 use wasmill::shown::shown_lines;
 
 fn main() -> ExitCode {
+    commands::compile_in_children();
     let done = match Cli::parse().command {
+        Command::Compile(args) => return ExitCode::from(compile_here(args.into())),
         Command::Run(args) => commands::run::run(&args, &(Arc::new(Sandbox) as _)),
         Command::Check(args) => commands::check::check(&args),
         Command::Generate(args) => commands::generate::generate(&args),

@@ -102,7 +102,7 @@ impl Observer {
         let mut status = Status {
             generation: *lock(&self.view.generation),
             now_us: clock::now_us(),
-            failure: lock(&self.failure).clone(),
+            failure: lock(&self.failure).clone().or_else(|| self.dead()),
             assigned: shared.is_some(),
             records: totals.records,
             rows: totals.rows,
@@ -136,6 +136,12 @@ impl Observer {
         status.holding = holding(&standings, clock::now_us());
         (status.state, status.detail) = self.state(&progress, &standings, &status);
         status
+    }
+
+    /// The parts of the process that died, in a sentence.
+    fn dead(&self) -> Option<String> {
+        let dead = self.view.parts.dead();
+        (!dead.is_empty()).then(|| dead.join("; "))
     }
 
     fn plugins(&self, progress: &Progress, standings: &[Standing]) -> Vec<admin::Plugin> {

@@ -19,6 +19,7 @@ use crate::failpoint;
 use crate::failure::Failure;
 use crate::faults::{Faults, Verdict};
 use crate::kafka::{self, Admin, Looker, Lookout, Settings, Source, Start, Waker};
+use crate::parts::Parts;
 use crate::provenance;
 use crate::recovery::{Beginning, recover_files, take_over};
 use crate::shared::{INBOX, LOWER, Samples, Shared, Standing, Wires, lock};
@@ -121,6 +122,8 @@ pub struct View {
     pub trials: Mutex<Vec<Trial>>,
     /// What became of swaps and shadows.
     pub history: Arc<Chronicle>,
+    /// The threads that live as long as the process does.
+    pub parts: Arc<Parts>,
 }
 
 impl View {
@@ -403,7 +406,7 @@ impl Attempt<'_> {
         *lock(&self.view.shared) = Some(shared.clone());
         *lock(&self.view.latest) = Some(shared.clone());
         lock(&self.view.progress).phase = "running";
-        let (discovered, discovery) = topic::discover(admin, until.is_some());
+        let (discovered, discovery) = topic::discover(&self.view.parts, admin, until.is_some());
         let partitions = beginning.partitions.keys().copied().collect();
         let identity = self.identity(assembly, beginning.manifest.as_ref());
         let coordinator = Coordinator {

@@ -129,7 +129,9 @@ impl Swapper {
         let done = match done {
             Ok(Done::Put(mut prepared)) => {
                 prepared.reply = Some(asked.reply.clone());
-                self.leave(Order::Put(prepared))
+                // A checkpoint may name it from the moment that the coordinator has it.
+                let new = prepared.assembly.versions.all().find(|of| of.digest() == prepared.action.to);
+                new.map_or(Ok(()), |new| self.keep(new)).and_then(|()| self.leave(Order::Put(prepared)))
             }
             done => done,
         };
@@ -232,7 +234,7 @@ impl Swapper {
         }
         self.nothing_on_probation()?;
         wish.nothing_beside()?;
-        let new = load(old, &path, permit)?;
+        let new = load(old, component, &path, permit)?;
         match wish.place {
             None => self.swap_parser(wish, &new, asked, dry_run),
             Some(place) => self.swap_aggregate(wish, place, &new, asked, dry_run),
@@ -334,7 +336,7 @@ impl Swapper {
         put(Prepared::new(action, base, next, origins, false, pin), true)
     }
 
-    /// The digest of a candidate, and where it is kept.
+    /// The digest of a candidate, and where it is kept, or is when it is accepted.
     fn find(&self, candidate: &Candidate) -> Result<(String, PathBuf), Refusal> {
         let failed = |error: store::Error| Refusal { kind: RefusalKind::Failed, message: chain(&error) };
         match candidate {
@@ -345,10 +347,17 @@ impl Swapper {
             }
             Candidate::Bytes(bytes) => {
                 let digest = plugin::digest(bytes);
-                let path = self.kept.keep(&digest, bytes).map_err(failed)?;
+                let path = self.kept.place(&digest);
                 Ok((digest, path))
             }
         }
+    }
+
+    /// Keeps a component that is accepted.
+    fn keep(&self, new: &Component) -> Result<(), Refusal> {
+        new.cache();
+        let kept = self.kept.keep(new.digest(), new.bytes());
+        kept.map(drop).map_err(|error| Refusal { kind: RefusalKind::Failed, message: chain(&error) })
     }
 
     fn nothing_on_probation(&self) -> Result<(), Refusal> {
@@ -422,8 +431,12 @@ impl Wish<'_> {
 }
 
 /// Loads a component for the place of another one, whose calls fail when its trial is over.
-fn load(old: &Component, path: &Path, permit: &Arc<Permit>) -> Result<Component, Refusal> {
-    let new = old.other(path).map_err(|error| unacceptable(format!("{}: {}", old.name(), chain(&error))))?;
+fn load(old: &Component, candidate: &Candidate, path: &Path, permit: &Arc<Permit>) -> Result<Component, Refusal> {
+    let new = match candidate {
+        Candidate::Digest(_) => old.other(path),
+        Candidate::Bytes(bytes) => old.other_bytes(bytes.clone(), path),
+    };
+    let new = new.map_err(|error| unacceptable(format!("{}: {}", old.name(), chain(&error))))?;
     new.allow(permit);
     Ok(new)
 }

@@ -339,6 +339,147 @@ fn the_memory_of_a_glutton_comes_back() {
     running.stop().expect(0).says(&["the accounting closes"]);
 }
 
+/// A component that says it is a parser, with more in it, in the binary form.
+fn parser_with(more: &str) -> Vec<u8> {
+    wat::parse_str(format!("(component {more} (instance $i) (export \"wasmill:plugin/parser@0.1.0\" (instance $i)))"))
+        .unwrap()
+}
+
+/// Within the bounds of what is compiled, and the compiler takes 600 MB: all locals live through all branches of a loop.
+fn takes_memory() -> Vec<u8> {
+    let branch = |n: usize| {
+        let (a, b, c) = (n % 5000, (n * 7 + 1) % 5000, (n * 13 + 5) % 5000);
+        let set = format!("(local.set {c} (i64.add (local.get {b}) (i64.const 1)))");
+        format!("(if (i64.eqz (local.get {a})) (then {set}))")
+    };
+    let (locals, branches) = ("i64 ".repeat(5000), (0..6000).map(branch).collect::<String>());
+    parser_with(&format!("(core module (func (local {locals}) (loop $again {branches} (br $again))))"))
+}
+
+/// The same, and the compiler takes long: functions of 900 KB.
+fn takes_time() -> Vec<u8> {
+    let steps = "(local.set 0 (i64.mul (local.get 0) (i64.add (local.get 0) (i64.const 7))))".repeat(80_000);
+    parser_with(&format!(
+        "(core module {})",
+        format!("(func (param i64) (result i64) {steps} (local.get 0))").repeat(8)
+    ))
+}
+
+/// Beyond the bounds: each component makes two instances of the one before.
+fn bomb() -> Vec<u8> {
+    let first = "(component $c0 (core module $m) (core instance (instantiate $m)))".to_owned();
+    let next = |n: usize| {
+        let twice = format!("(instance (instantiate $c{n}))").repeat(2);
+        format!("(component $c{} (alias outer $all $c{n} (component $c{n})) {twice})", n + 1)
+    };
+    let text: String = std::iter::once(first).chain((0..20).map(next)).collect();
+    wat::parse_str(format!("(component $all {text} (instance (instantiate $c20)))")).unwrap()
+}
+
+/// The same plugin under another digest: a custom section is added, which nobody reads.
+fn twin(name: &str) -> Vec<u8> {
+    let mut bytes = std::fs::read(plugin(name)).unwrap();
+    bytes.extend([0, 5, 4]);
+    bytes.extend(b"twin");
+    bytes
+}
+
+#[test]
+fn a_compiler_that_takes_too_much_memory_or_time_ends_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = EmbeddedBroker::start("words", 1).unwrap();
+    let job = job(&broker, &[]);
+    let (file, cache) = (job.file(), format!("cache.path={}/cache", dir.path().display()));
+    let check = |parser: &std::path::Path, more: &[&str]| {
+        let parser = format!("parser={}", parser.display());
+        let args = ["check", file.to_str().unwrap(), "--set", &cache, "--plugin", &parser];
+        job::run(&[&args, more].concat())
+    };
+    let path = dir.path().join("parser.wasm");
+    for (bytes, limit, says) in [
+        (
+            takes_memory(),
+            "limits.compile_memory=120MB",
+            "compiling needs more memory than 120 MB (limits.compile_memory)",
+        ),
+        (
+            takes_time(),
+            "limits.compile_time=1s",
+            "compiling takes more than 1 s of processor time (limits.compile_time)",
+        ),
+    ] {
+        std::fs::write(&path, bytes).unwrap();
+        check(&path, &["--set", limit]).expect(2).says(&["parser: cannot be compiled", says]);
+    }
+    // What people write is compiled within much less.
+    check(
+        &plugin("clickstream_parser"),
+        &["--set", "limits.compile_memory=120MB", "--set", "aggregate.counts.keys=[\"page\"]"],
+    )
+    .expect(0);
+}
+
+#[test]
+fn hostile_candidates_are_refused_nothing_of_them_stays_and_the_next_one_is_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = EmbeddedBroker::start("words", 1).unwrap();
+    write(broker.bootstrap(), "words", 0, &words((0..20).map(|n| format!("word {n}"))));
+    let job = job(&broker, &[]);
+    let running = job.start(&arguments(&["--set", "limits.compile_memory=120MB", "--set", "swap.probation=0"]));
+    let url = running.url();
+    until("all is counted", || job::run(&["status", "--url", &url]).stdout.contains("20 records"));
+    let kept = || job::files(&job.checkpoints().join("plugins"));
+    let before = kept();
+    let path = dir.path().join("candidate.wasm");
+    let swap = |plugin: &str, bytes: &[u8], more: &[&str]| {
+        std::fs::write(&path, bytes).unwrap();
+        job::run(&[&["swap", plugin, path.to_str().unwrap(), "--url", &url], more].concat())
+    };
+    for (bytes, says) in [
+        (bomb(), "instances of modules, and at most 64 are taken"),
+        (takes_memory(), "limits.compile_memory"),
+        (parser_with(""), "does not have the contract's types"),
+        (b"\0asm\x0d\0\x01\0 and more".to_vec(), "is not a valid component"),
+    ] {
+        for more in [&[][..], &["--dry-run"]] {
+            let refused = swap("parser", &bytes, more).expect(1);
+            assert!(format!("{}{}", refused.stdout, refused.stderr).contains(says), "{says}: {refused:#?}");
+        }
+    }
+    swap("counts", &twin("geo_metrics"), &["--dry-run"]).expect(0);
+    assert_eq!(kept(), before, "neither what is refused nor what is only tried is kept");
+    assert!(get(&url, "/healthz").starts_with("HTTP/1.1 200"));
+    swap("counts", &twin("geo_metrics"), &[]).expect(0);
+    assert_eq!(kept().len(), before.len() + 1);
+    let end = running.stop().expect(0);
+    end.says(&["the accounting closes", "compiling", "compiled in"]);
+}
+
+#[test]
+fn a_file_that_cannot_be_taken_leaves_the_version_in_force_at_a_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = EmbeddedBroker::start("words", 1).unwrap();
+    let some = words((0..20).map(|n| format!("word {n}")));
+    let job = job(&broker, &[]);
+    let path = dir.path().join("counts.wasm");
+    let counts = format!("counts={}", path.display());
+    let run = |how: &str| {
+        write(broker.bootstrap(), "words", 0, &some);
+        job.run(&arguments(&["--plugin", &counts, "--set", "limits.compile_memory=120MB", how]))
+    };
+    std::fs::write(&path, bomb()).unwrap();
+    run("--until-caught-up").expect(2).says(&["counts: is not compiled"]);
+    std::fs::copy(plugin("geo_metrics"), &path).unwrap();
+    run("--until-caught-up").expect(0);
+    for bytes in [bomb(), takes_memory(), b"not even WebAssembly".to_vec()] {
+        std::fs::write(&path, bytes).unwrap();
+        run("--until-caught-up").expect(0).says(&["counts", "its file is not taken", "the accounting closes"]);
+    }
+    std::fs::write(&path, twin("geo_metrics")).unwrap();
+    run("--drain").expect(0).says(&["its file has changed: swapped", "the accounting closes"]);
+    assert_eq!(job.counted(), 6 * 20);
+}
+
 /// What the web page's server answers, with its headers.
 fn get(url: &str, path: &str) -> String {
     let address = url.strip_prefix("http://").unwrap();

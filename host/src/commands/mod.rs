@@ -37,6 +37,17 @@ pub enum Exit {
     Unread,
 }
 
+/// Lets this process compile components in children of it, which run the same program: for a `main` that answers to
+/// [`COMPILE_COMMAND`](crate::plugin::COMPILE_COMMAND).
+pub fn compile_in_children() {
+    // The file at the program's path may be another release by then, or gone; this is the one that runs.
+    let itself = Path::new("/proc/self/exe");
+    let program = if itself.exists() { Some(itself.to_owned()) } else { std::env::current_exe().ok() };
+    if let Some(program) = program {
+        crate::plugin::compile_in_children(program);
+    }
+}
+
 /// A failure whose class is known.
 #[derive(Debug)]
 pub struct Classed(Class);

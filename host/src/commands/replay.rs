@@ -144,8 +144,8 @@ fn component(capsule: &Capsule, other: Option<&PathBuf>) -> anyhow::Result<Compo
     }
     let limits = config::Limits {
         memory_bytes: capsule.limits.memory_bytes,
-        state_bytes: None,
         deadline: Duration::from_micros(capsule.limits.deadline_us),
+        ..config::Limits::default()
     };
     let runtime = assembly::replay_runtime(&limits)?;
     let digest = shown(&capsule.plugin.digest);

@@ -7,6 +7,7 @@ use crate::admin;
 use crate::admin::control::Request;
 use crate::admin::local_token::LocalToken;
 use crate::assembly::{self, Assembly};
+use crate::catalog::Active;
 use crate::cli::RunArgs;
 use crate::clock;
 use crate::config::{self, Config, GenerateConfig, OnDataLoss};
@@ -27,6 +28,7 @@ use crate::telemetry::{Screen, StatusReporter, init_logging};
 use crate::watch::{Watcher, watch};
 use anyhow::Context;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -58,7 +60,7 @@ pub fn run(args: &RunArgs, instantiate: &Arc<dyn Instantiate>) -> anyhow::Result
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let workers = config.workers.unwrap_or(cores);
     let runtime = assembly::runtime(&config)?;
-    let assembly = assemble(args, &config, &runtime, workers, instantiate)?;
+    let (assembly, known) = assemble(args, &config, &runtime, workers, instantiate)?;
     let broker = embedded_broker(&config)?;
     let bootstrap = match (&broker, &config.source.bootstrap_servers) {
         (Some(broker), _) => broker.bootstrap().to_owned(),
@@ -68,7 +70,7 @@ pub fn run(args: &RunArgs, instantiate: &Arc<dyn Instantiate>) -> anyhow::Result
     let faults = Arc::new(Mutex::new(Faults::new(config.faults, rules)));
     let view = Arc::new(View { faults, ..View::default() });
     let (taps, tapped) = Taps::new(&args.taps);
-    show_taps(tapped, screen.clone())?;
+    show_taps(&view, tapped, screen.clone())?;
     let observer = Arc::new(Observer::new(&config, &assembly, view.clone()));
     // What people ask of the running plugins, and whoever answers.
     let (requests_in, requests) = bounded::<Request>(MOST_REQUESTS);
@@ -82,7 +84,7 @@ pub fn run(args: &RunArgs, instantiate: &Arc<dyn Instantiate>) -> anyhow::Result
     } else {
         (None, None)
     };
-    let watching = watch_plugins(&config, &assembly, generating.as_ref(), requests_in)?;
+    let watching = watch_plugins(&config, &view, known, generating.as_ref(), requests_in)?;
     answer_requests(&config, requests, &view, generating)?;
     tracing::info!(pipeline = config.name, workers, output = %config.output_path.display(), "starting");
     let ended = {
@@ -153,7 +155,7 @@ fn assemble(
     runtime: &Arc<crate::plugin::Runtime>,
     workers: usize,
     instantiate: &Arc<dyn Instantiate>,
-) -> anyhow::Result<Arc<Assembly>> {
+) -> anyhow::Result<(Arc<Assembly>, BTreeMap<String, String>)> {
     let mut wrong = settings_mistakes(config);
     for tap in &args.taps {
         let known = matches!(tap.as_str(), "raw" | "parsed") || config.aggregates.iter().any(|a| a.spec.name == *tap);
@@ -170,8 +172,17 @@ fn assemble(
             "generator: the section is missing, and is needed with --generate and with the embedded broker".into(),
         );
     }
-    match Assembly::with_instances(config, runtime, workers, instantiate) {
-        Ok(assembly) if wrong.is_empty() => Ok(Arc::new(assembly)),
+    // A run that begins anew has nothing in force.
+    let active = if args.begin_anew { None } else { Active::look(config) };
+    let assembled = match active {
+        Some(active) => active.assemble(runtime, workers, instantiate),
+        None => Assembly::with_instances(config, runtime, workers, instantiate).map(|assembly| {
+            let known = assembly.versions.digests();
+            (assembly, known)
+        }),
+    };
+    match assembled {
+        Ok((assembly, known)) if wrong.is_empty() => Ok((Arc::new(assembly), known)),
         Ok(_) => Err(mistakes(&wrong)),
         Err(found) => {
             wrong.extend(found);
@@ -225,7 +236,7 @@ fn options(args: &RunArgs, config: &Config, bootstrap: &str, workers: usize) -> 
 }
 
 /// Prints what the taps give, on standard output.
-fn show_taps(lines: crossbeam_channel::Receiver<String>, screen: Screen) -> anyhow::Result<()> {
+fn show_taps(view: &View, lines: Receiver<String>, screen: Screen) -> anyhow::Result<()> {
     let print = move || {
         use std::io::Write;
         for line in lines {
@@ -235,7 +246,7 @@ fn show_taps(lines: crossbeam_channel::Receiver<String>, screen: Screen) -> anyh
             }
         }
     };
-    std::thread::Builder::new().name("taps".into()).spawn(print).context("a thread cannot be started")?;
+    view.parts.start("taps", print).context("a thread cannot be started")?;
     Ok(())
 }
 
@@ -278,15 +289,15 @@ fn answer_requests(
 ) -> anyhow::Result<()> {
     let kept = PluginStore::open(Arc::new(RealDisk), &config.checkpoint.path, plugin::digest);
     let swapper = Swapper { requests, view: view.clone(), kept, generator, trial_limit: config.swap.trial_limit };
-    let thread = std::thread::Builder::new().name("swapper".into());
-    thread.spawn(move || swapper.run()).context("a thread cannot be started")?;
+    view.parts.start("swapper", move || swapper.run()).context("a thread cannot be started")?;
     Ok(())
 }
 
 /// Asks for a swap when a plugin's file changes, until the answer is dropped.
 fn watch_plugins(
     config: &Config,
-    loaded: &Assembly,
+    view: &View,
+    mut known: BTreeMap<String, String>,
     generator: Option<&Generating>,
     requests: Sender<Request>,
 ) -> anyhow::Result<Option<Sender<()>>> {
@@ -295,7 +306,6 @@ fn watch_plugins(
     }
     let parser = std::iter::once(("parser", &config.parser));
     let aggregates = config.aggregates.iter().map(|aggregate| (aggregate.spec.name.as_str(), &aggregate.plugin));
-    let mut known = loaded.versions.digests();
     known.extend(generator.map(|at_work| ("generator".to_owned(), at_work.slot.component().digest().to_owned())));
     let generates = generator.is_some();
     let generator = config.generator.iter().filter(|_| generates).map(|generator| ("generator", &generator.plugin));
@@ -305,7 +315,7 @@ fn watch_plugins(
     let watcher = Watcher::new(files.collect(), &known);
     let (stop, stopped) = bounded(0);
     let work = move || watch(watcher, &requests, &stopped);
-    std::thread::Builder::new().name("watch".into()).spawn(work).context("a thread cannot be started")?;
+    view.parts.start("watch", work).context("a thread cannot be started")?;
     Ok(Some(stop))
 }
 
@@ -341,7 +351,7 @@ fn start_generator(
     let producer = producer(&settings, bootstrap, 0)?;
     let options =
         GenerateOptions { rate: settings.generator.rate, count: None, first: 0, start_time_us: None, span: None };
-    let (view, stop) = (view.clone(), stop.clone());
+    let (parts, view, stop) = (view.parts.clone(), view.clone(), stop.clone());
     let work = move || {
         let consumed = || lock(&view.shared).as_ref().map_or(0, |shared| run::records_read(shared));
         let pacing = Pacing { consumed: &consumed, most_bytes: EMBEDDED_AHEAD_BYTES };
@@ -350,6 +360,6 @@ fn start_generator(
             tracing::error!("the generator stopped: {error:#}");
         }
     };
-    let thread = std::thread::Builder::new().name("generator".into()).spawn(work);
+    let thread = parts.start("generator", work);
     Ok((thread.context("a thread cannot be started")?, at_work))
 }

@@ -283,12 +283,31 @@ pub struct Checkpoint {
 /// What plugins and their state may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// The most memory of one instance.
+    /// The most memory of one instance: its memories and tables, and what the host keeps for it.
     pub memory_bytes: u64,
+    /// The most memory of one version of a plugin: its file, code and data, and all its instances.
+    pub version_bytes: u64,
+    /// The most memory that compiling a plugin may take.
+    pub compile_bytes: u64,
+    /// The most processor time that it may take, at least a second.
+    pub compile_time: Duration,
     /// The most memory that the open state of all aggregates may take together; `None` = any amount.
     pub state_bytes: Option<u64>,
     /// The longest that a call may take, above zero.
     pub deadline: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory_bytes: 1 << 30,
+            version_bytes: 4 << 30,
+            compile_bytes: 2 << 30,
+            compile_time: Duration::from_mins(1),
+            state_bytes: None,
+            deadline: Duration::from_secs(10),
+        }
+    }
 }
 
 /// Fault capsules, to make a plugin's fault happen again elsewhere.

@@ -309,12 +309,21 @@ fn fault_rules(section: &mut Section<'_>, defaults: FaultRules) -> FaultRules {
     }
 }
 
+/// How many of the largest instances a version may have unless the file says otherwise. All states of an aggregate are
+/// split among its instances, and few pipelines have so much.
+const INSTANCES_OF_A_VERSION: u64 = 4;
+
 fn limits(root: &mut Section<'_>) -> Limits {
     let mut section = root.section("limits");
+    let defaults = Limits::default();
+    let memory_bytes = section.or("memory", defaults.memory_bytes, value::bytes);
     let limits = Limits {
-        memory_bytes: section.or("memory", 1 << 30, value::bytes),
-        state_bytes: section.or("state", None, value::bytes_or_off),
-        deadline: section.or("deadline", Duration::from_secs(10), value::positive),
+        memory_bytes,
+        version_bytes: section.or("version_memory", memory_bytes.saturating_mul(INSTANCES_OF_A_VERSION), value::bytes),
+        compile_bytes: section.or("compile_memory", defaults.compile_bytes, value::bytes),
+        compile_time: section.or("compile_time", defaults.compile_time, value::positive),
+        state_bytes: section.or("state", defaults.state_bytes, value::bytes_or_off),
+        deadline: section.or("deadline", defaults.deadline, value::positive),
     };
     section.finish();
     limits

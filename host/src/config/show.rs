@@ -47,7 +47,15 @@ impl Config {
         let deadline = format_duration(self.limits.deadline).into();
         let memory = format_size(self.limits.memory_bytes).into();
         let state = self.limits.state_bytes.map_or("off".into(), |bytes| format_size(bytes).into());
-        root.insert("limits".into(), table([("memory", memory), ("deadline", deadline), ("state", state)]).into());
+        let limits = table([
+            ("memory", memory),
+            ("version_memory", format_size(self.limits.version_bytes).into()),
+            ("compile_memory", format_size(self.limits.compile_bytes).into()),
+            ("compile_time", format_duration(self.limits.compile_time).into()),
+            ("deadline", deadline),
+            ("state", state),
+        ]);
+        root.insert("limits".into(), limits.into());
         let mut faults = fault_rules(&self.faults);
         let longest = Duration::from_micros(self.faults.breaker_time_us.unsigned_abs());
         faults.extend(table([

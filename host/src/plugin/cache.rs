@@ -17,6 +17,9 @@ const CHECKSUM_BYTES: usize = 32;
 /// Who may read or write the folder and its files: the user alone.
 const DIR_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
+/// All files together, and how many: a cache is not for ever. The oldest make room.
+const MAX_BYTES: u64 = 2 << 30;
+const MAX_FILES: usize = 256;
 /// The bits by which others could put code into the folder.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
@@ -71,12 +74,41 @@ impl Cache {
     pub(super) fn put(&self, source: &Digest, component: &Component) {
         let path = self.path(source);
         let written = match component.serialize() {
-            Ok(code) => self.write(source, &path, &code).map_err(|error| error.to_string()),
+            Ok(code) => self
+                .make_room(code.len() as u64)
+                .and_then(|()| self.write(source, &path, &code))
+                .map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         };
         if let Err(error) = written {
             tracing::warn!(file = %path.display(), %error, "cannot keep a compiled plugin");
         }
+    }
+
+    /// Removes the oldest files until one more of so many bytes has room.
+    fn make_room(&self, bytes: u64) -> io::Result<()> {
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(&self.dir)? {
+            let entry = entry?;
+            let ours = entry.path().extension().is_some_and(|end| end == "cwasm" || end == "tmp");
+            // Another process may be making room, too.
+            if let Some(known) = entry.metadata().ok().filter(|_| ours) {
+                files.push((known.modified()?, entry.path(), known.len()));
+            }
+        }
+        files.sort();
+        let mut sum = files.iter().map(|(_, _, length)| length).sum::<u64>().saturating_add(bytes);
+        let mut left = files.len() + 1;
+        for (_, path, length) in files {
+            if sum <= MAX_BYTES && left <= MAX_FILES {
+                break;
+            }
+            match std::fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => (sum, left) = (sum - length, left - 1),
+            }
+        }
+        Ok(())
     }
 
     /// Under the final name there is a whole file or none, whatever other processes do: the temporary name is unique
@@ -118,10 +150,11 @@ impl Cache {
     }
 }
 
-#[expect(unsafe_code, reason = "wasmtime maps compiled code as it is; the one site, guarded by the checksum above")]
-fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
-    // SAFETY: `code` came out of `Component::serialize` of this program: `Cache::verified` has just checked its SHA-256,
-    // which covers the source and the engine's settings too, and only this user can write to the folder it lay in.
+#[expect(unsafe_code, reason = "wasmtime maps compiled code as it is; the one site, guarded as said below")]
+pub(super) fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
+    // SAFETY: `code` came out of wasmtime's compiler in this program. Either a child of this process has just made it, and
+    // nobody else can write to the pipe that it came through. Or it lay in the cache: `Cache::verified` has just checked
+    // its SHA-256, which covers the source and the engine's settings too, and only this user can write to the folder.
     // wasmtime itself refuses code of another version of it.
     unsafe { Component::deserialize(engine, code) }
 }

@@ -5,11 +5,15 @@ use super::bindings::aggregate_world::AggregatePluginPre;
 use super::bindings::generator_world::GeneratorPluginPre;
 use super::bindings::parser_world::ParserPluginPre;
 use super::bindings::wit_log;
+use super::compile::compile;
 use super::generator::{Generator, WasmGenerator};
+use super::inspect::{Contents, Wrong, inspect};
 use super::instance::Context;
+use super::limits::Account;
 use super::parser::WasmParser;
 use super::{Description, Error, Permit, Runtime};
 use crate::files;
+use crate::parts::caught;
 use sha2::{Digest as _, Sha256};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -93,6 +97,14 @@ pub fn digest(bytes: &[u8]) -> String {
     Digest::of(Sha256::new_with_prefix(bytes)).to_string()
 }
 
+/// The digest of the file at a path that a plugin may be at.
+///
+/// # Errors
+/// When it cannot be read, or is no file or too large.
+pub fn file_digest(path: &Path) -> Result<String, Error> {
+    Ok(digest(&read(path)?))
+}
+
 /// A checked component. Clones share the compiled code.
 #[derive(Clone)]
 pub struct Component(Arc<Inner>);
@@ -110,6 +122,11 @@ struct Inner {
     load_time: Duration,
     exports: Exports,
     permit: OnceLock<Arc<Permit>>,
+    compiled: Compiled,
+    /// What it and its instances take.
+    account: Arc<Account>,
+    /// What an instance takes besides its memories and tables.
+    instance_bytes: usize,
 }
 
 /// The component linked against its few imports, as the world it was checked for.
@@ -120,31 +137,50 @@ pub(super) enum Exports {
 }
 
 impl Component {
+    /// Whatever the file makes a library do, it is an error: a panic, too.
     pub(super) fn load(runtime: &Arc<Runtime>, name: &str, path: &Path, world: World) -> Result<Self, Error> {
+        let component = Self::of_bytes(runtime, name, read(path)?, path, world)?;
+        component.cache();
+        Ok(component)
+    }
+
+    /// Keeps its compiled code in the cache, if there is one, for the next time that it is loaded.
+    pub fn cache(&self) {
+        if let Some(cache) = self.0.runtime.cache()
+            && !self.0.from_cache
+        {
+            cache.put(&Digest::of(Sha256::new_with_prefix(&self.0.bytes)), &self.0.compiled);
+        }
+    }
+
+    fn of_bytes(runtime: &Arc<Runtime>, name: &str, bytes: Vec<u8>, path: &Path, world: World) -> Result<Self, Error> {
+        caught(|| Self::checked(runtime, name, bytes, path, world)).unwrap_or_else(|message| {
+            Err(Error::Panicked { path: path.to_owned(), message: super::log::printable(&message) })
+        })
+    }
+
+    fn checked(runtime: &Arc<Runtime>, name: &str, bytes: Vec<u8>, path: &Path, world: World) -> Result<Self, Error> {
         let began = Instant::now();
-        let bytes = read(path)?;
         check_header(path, &bytes)?;
+        let contents = inspect(&bytes).map_err(|wrong| match wrong {
+            Wrong::Invalid(error) => Error::Invalid { path: path.to_owned(), source: error.into() },
+            Wrong::Excess(what) => Error::Excess { path: path.to_owned(), what },
+        })?;
+        check_world(&contents, path, world)?;
+        let stubbed_imports = check_imports(&contents, path)?;
         let digest = Digest::of(Sha256::new_with_prefix(&bytes));
         let cached = runtime.cache().and_then(|cache| cache.get(runtime.engine(), &digest));
         let from_cache = cached.is_some();
         let compiled = match cached {
             Some(compiled) => compiled,
-            None => Compiled::from_binary(runtime.engine(), &bytes)
-                .map_err(|source| Error::Invalid { path: path.to_owned(), source })?,
+            None => compile_and_tell(runtime, name, path, &digest, &bytes)?,
         };
-        check_world(runtime, &compiled, path, world)?;
-        let stubbed_imports = check_imports(runtime, &compiled, path)?;
-        let imports = compiled.component_type().imports(runtime.engine()).map(|(name, _)| name.to_owned()).collect();
+        let account = open_account(runtime, path, &contents, &compiled, &bytes)?;
         let exports = link(runtime, &compiled, world).map_err(|source| Error::Shape {
             path: path.to_owned(),
             wanted: world,
             source,
         })?;
-        if let Some(cache) = runtime.cache()
-            && !from_cache
-        {
-            cache.put(&digest, &compiled);
-        }
         Ok(Self(Arc::new(Inner {
             runtime: runtime.clone(),
             name: name.into(),
@@ -152,12 +188,15 @@ impl Component {
             world,
             digest: digest.to_string(),
             bytes,
-            imports,
+            imports: contents.imports,
             stubbed_imports,
             from_cache,
             load_time: began.elapsed(),
             exports,
             permit: OnceLock::new(),
+            compiled,
+            account,
+            instance_bytes: usize::try_from(contents.instance_bytes).unwrap_or(usize::MAX),
         })))
     }
 
@@ -179,6 +218,18 @@ impl Component {
         let over = self.0.permit.get().is_some_and(|permit| permit.is_over());
         let message = "its trial is over".to_owned();
         over.then(|| Fault { plugin: self.shared_name(), kind: FaultKind::Deadline, message, backtrace: Vec::new() })
+    }
+
+    /// The component of these bytes, of the same name and world. `path` is where they will be when it is accepted; until then
+    /// nothing of it is on disk.
+    ///
+    /// # Errors
+    /// As for [`Runtime::load`].
+    pub fn other_bytes(&self, bytes: Vec<u8>, path: &Path) -> Result<Self, Error> {
+        if bytes.len() as u64 > MAX_FILE_BYTES {
+            return Err(Error::TooLarge { path: path.to_owned(), limit_bytes: MAX_FILE_BYTES });
+        }
+        Self::of_bytes(&self.0.runtime, self.name(), bytes, path, self.world())
     }
 
     /// What the pipeline file calls it.
@@ -273,6 +324,14 @@ impl Component {
         }
     }
 
+    pub(super) fn account(&self) -> &Arc<Account> {
+        &self.0.account
+    }
+
+    pub(super) fn instance_bytes(&self) -> usize {
+        self.0.instance_bytes
+    }
+
     pub(super) fn runtime(&self) -> &Runtime {
         &self.0.runtime
     }
@@ -315,9 +374,47 @@ fn check_header(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     }
 }
 
-fn check_world(runtime: &Runtime, compiled: &Compiled, path: &Path, wanted: World) -> Result<(), Error> {
-    let ty = compiled.component_type();
-    let exports: Vec<&str> = ty.exports(runtime.engine()).map(|(name, _)| name).collect();
+fn compile_and_tell(
+    runtime: &Runtime,
+    name: &str,
+    path: &Path,
+    digest: &Digest,
+    bytes: &[u8],
+) -> Result<Compiled, Error> {
+    let (plugin, file) = (name, path.display());
+    tracing::info!(plugin, %file, %digest, bytes = bytes.len(), "compiling");
+    let began = Instant::now();
+    let compiled = compile(runtime, path, bytes)?;
+    let code_bytes = compiled.image_range().end as usize - compiled.image_range().start as usize;
+    tracing::info!(plugin, %digest, code_bytes, "compiled in {:.1?}", began.elapsed());
+    Ok(compiled)
+}
+
+/// An account for a component, with what it takes itself: its file, its compiled code, and the copy of its data that its
+/// instances share.
+fn open_account(
+    runtime: &Runtime,
+    path: &Path,
+    contents: &Contents,
+    compiled: &Compiled,
+    bytes: &[u8],
+) -> Result<Arc<Account>, Error> {
+    let account = Account::new(runtime.limits().version_bytes);
+    let code_bytes = compiled.image_range().end as usize - compiled.image_range().start as usize;
+    let own = (bytes.len() as u64).saturating_add(code_bytes as u64).saturating_add(contents.data_bytes);
+    if account.take(own) {
+        return Ok(account);
+    }
+    let what = format!(
+        "its file, code and data take {own} bytes, and a version with all its instances may take {} \
+         (limits.version_memory)",
+        account.limit_bytes()
+    );
+    Err(Error::Excess { path: path.to_owned(), what })
+}
+
+fn check_world(contents: &Contents, path: &Path, wanted: World) -> Result<(), Error> {
+    let exports: Vec<&str> = contents.exports.iter().map(String::as_str).collect();
     if exports.contains(&wanted.interface()) {
         return Ok(());
     }
@@ -335,13 +432,10 @@ fn check_world(runtime: &Runtime, compiled: &Compiled, path: &Path, wanted: Worl
 }
 
 /// The imports that will be denied when called.
-fn check_imports(runtime: &Runtime, compiled: &Compiled, path: &Path) -> Result<Vec<String>, Error> {
-    let ty = compiled.component_type();
-    let (denied, others): (Vec<&str>, Vec<&str>) = ty
-        .imports(runtime.engine())
-        .map(|(name, _)| name)
-        .filter(|name| !ALLOWED_IMPORTS.contains(name))
-        .partition(|name| name.starts_with(DENIED));
+fn check_imports(contents: &Contents, path: &Path) -> Result<Vec<String>, Error> {
+    let names = contents.imports.iter().map(String::as_str);
+    let (denied, others): (Vec<&str>, Vec<&str>) =
+        names.filter(|name| !ALLOWED_IMPORTS.contains(name)).partition(|name| name.starts_with(DENIED));
     if others.is_empty() {
         Ok(denied.into_iter().map(str::to_owned).collect())
     } else {

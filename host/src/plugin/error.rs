@@ -47,6 +47,30 @@ pub enum Error {
         /// What the compiler said.
         source: wasmtime::Error,
     },
+    /// The component holds more of something than a plugin may have.
+    #[error("is not compiled: {what}; file={}", .path.display())]
+    Excess {
+        /// The file.
+        path: PathBuf,
+        /// Of what, and how much may be.
+        what: String,
+    },
+    /// The component cannot be compiled within its limits, or made the compiler fail.
+    #[error("cannot be compiled: {why}; file={}", .path.display())]
+    NotCompiled {
+        /// The file.
+        path: PathBuf,
+        /// What it exceeded, or how the compiler ended.
+        why: String,
+    },
+    /// The component made the WebAssembly library panic.
+    #[error("makes the WebAssembly library panic: {message}; it is refused; file={}", .path.display())]
+    Panicked {
+        /// The file.
+        path: PathBuf,
+        /// What the panic said.
+        message: String,
+    },
     /// The component exports another world's interface, or none of this contract.
     #[error("exports {has}; wanted {} ({wanted}); file={}", .wanted.interface(), .path.display())]
     World {

@@ -9,6 +9,7 @@ mod aggregate;
 mod backtrace;
 mod bindings;
 mod cache;
+mod compile;
 mod component;
 mod cost;
 #[cfg(feature = "testing")]
@@ -18,6 +19,7 @@ mod difference;
 mod error;
 mod framing;
 mod generator;
+mod inspect;
 mod instance;
 mod laws;
 mod lift;
@@ -32,7 +34,8 @@ mod spent;
 mod tests;
 mod ticker;
 
-pub use component::{Component, World, digest};
+pub use compile::{Allowed, COMPILE_COMMAND, compile_here, compile_in_children};
+pub use component::{Component, World, digest, file_digest};
 pub use cost::{parse_ns_per_record, update_ns_per_row};
 pub use description::{Description, PARSER_INPUTS};
 pub use difference::{Side, difference};

@@ -14,6 +14,8 @@ const GUEST_STACK_BYTES: usize = 1 << 20;
 /// Where plugins run: one per process, shared by all threads.
 pub struct Runtime {
     engine: Engine,
+    /// Whether faults name files and lines.
+    lines: bool,
     limits: Limits,
     cache: Option<Cache>,
     ticker: Ticker,
@@ -26,7 +28,7 @@ impl Runtime {
     /// # Errors
     /// [`Error::Engine`] or [`Error::Ticker`], when the machine does not give what it takes.
     pub fn new(cache_dir: Option<&Path>, limits: Limits) -> Result<Arc<Self>, Error> {
-        Self::with(WasmBacktraceDetails::Disable, cache_dir, limits)
+        Self::with(false, cache_dir, limits)
     }
 
     /// The same, but faults name files and lines too, where components have line tables. That makes each of them cost
@@ -35,15 +37,15 @@ impl Runtime {
     /// # Errors
     /// As for [`Self::new`].
     pub fn with_lines(cache_dir: Option<&Path>, limits: Limits) -> Result<Arc<Self>, Error> {
-        Self::with(WasmBacktraceDetails::Enable, cache_dir, limits)
+        Self::with(true, cache_dir, limits)
     }
 
-    fn with(details: WasmBacktraceDetails, cache_dir: Option<&Path>, limits: Limits) -> Result<Arc<Self>, Error> {
-        let engine = Engine::new(config().wasm_backtrace_details(details)).map_err(Error::Engine)?;
+    fn with(lines: bool, cache_dir: Option<&Path>, limits: Limits) -> Result<Arc<Self>, Error> {
+        let engine = Engine::new(&config(lines)).map_err(Error::Engine)?;
         let epoch = engine.clone();
         let ticker = Ticker::start(move || epoch.increment_epoch()).map_err(Error::Ticker)?;
         let cache = cache_dir.and_then(|dir| Cache::open(dir, &engine));
-        Ok(Arc::new(Self { engine, limits, cache, ticker }))
+        Ok(Arc::new(Self { engine, lines, limits, cache, ticker }))
     }
 
     /// Reads, compiles (or takes from the cache) and checks the component in `path`. `name` is what the pipeline file
@@ -57,6 +59,10 @@ impl Runtime {
 
     pub(super) fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    pub(super) fn lines(&self) -> bool {
+        self.lines
     }
 
     pub(super) fn limits(&self) -> &Limits {
@@ -84,18 +90,25 @@ impl Runtime {
     }
 }
 
+/// An engine that only compiles, on one core, for one of these settings.
+pub(super) fn compiler(lines: bool) -> wasmtime::Result<Engine> {
+    Engine::new(config(lines).parallel_compilation(false))
+}
+
 /// Same input, same output, on every machine: NaNs canonical, relaxed SIMD exact, no threads. Beyond that, the
 /// features that today's compilers use, and no others.
-fn config() -> Config {
+fn config(lines: bool) -> Config {
     let mut config = Config::new();
     config
+        .wasm_backtrace_details(if lines { WasmBacktraceDetails::Enable } else { WasmBacktraceDetails::Disable })
         .cranelift_opt_level(OptLevel::Speed)
         .cranelift_nan_canonicalization(true)
         .relaxed_simd_deterministic(true)
         .wasm_simd(true)
         .wasm_relaxed_simd(false)
         .wasm_memory64(false)
-        .wasm_multi_memory(false)
+        // Components that are made of several have a memory in each, and what goes between them sees both.
+        .wasm_multi_memory(true)
         .shared_memory(false)
         .epoch_interruption(true)
         .max_wasm_stack(GUEST_STACK_BYTES);

@@ -14,9 +14,11 @@ use std::time::Duration;
 fn tight() -> Limits {
     Limits {
         memory_bytes: 8 << 20,
+        version_bytes: 32 << 20,
         deadline: Duration::from_millis(50),
         answer_bytes: 64 << 10,
         log_lines_per_second: 10,
+        ..Limits::default()
     }
 }
 

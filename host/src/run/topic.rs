@@ -4,11 +4,13 @@ use super::{Attempt, sleep_unless};
 use crate::driver::{GONE_AFTER, lose_partition};
 use crate::failure::Failure;
 use crate::kafka::{self, Admin, Looker, Sight, Start};
+use crate::parts::Parts;
 use crate::recovery::Beginning;
 use crate::sink::StagedFile;
 use crate::store::Manifest;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How often the topic is asked for new partitions; the default of Kafka's own clients is 5 minutes.
@@ -69,7 +71,11 @@ pub(super) fn ends(looker: &mut Looker, beginning: &Beginning) -> Result<BTreeMa
 }
 
 /// Asks the topic for new partitions from time to time, until the second part is dropped.
-pub(super) fn discover(admin: Admin, ends_by_itself: bool) -> (Receiver<Vec<(i32, i64)>>, Sender<()>) {
+pub(super) fn discover(
+    parts: &Arc<Parts>,
+    admin: Admin,
+    ends_by_itself: bool,
+) -> (Receiver<Vec<(i32, i64)>>, Sender<()>) {
     let (found, discovered) = unbounded();
     let (alive, gone) = bounded::<()>(0);
     if ends_by_itself {
@@ -88,7 +94,7 @@ pub(super) fn discover(admin: Admin, ends_by_itself: bool) -> (Receiver<Vec<(i32
             }
         }
     };
-    if let Err(error) = std::thread::Builder::new().name("discovery".into()).spawn(look) {
+    if let Err(error) = parts.start("discovery", look) {
         tracing::warn!(%error, "new partitions will not be found");
     }
     (discovered, alive)

@@ -2,17 +2,25 @@
 
 use super::Attempt;
 use crate::admin::control::{Outcome, Refusal, RefusalKind};
-use crate::assembly::Assembly;
+use crate::assembly::{Assembly, chain};
 use crate::catalog::{Catalog, start_with_files};
 use crate::chronicle::{of_action, of_swap};
+use crate::clock;
 use crate::failure::Failure;
 use crate::plugin;
 use crate::recovery::{go_back, must_go_back};
 use crate::shared::lock;
+use crate::sink;
 use crate::store::history::{Action as Deed, Outcome as Happened};
 use crate::store::{LocalStore, Manifest, PluginStore, Swapped};
 use crate::switch::{UnderWay, refuse};
 use std::sync::Arc;
+
+/// How long the ledger has a file that is not where it was put: whoever moved it may ask where it came from.
+const LEDGER_DAYS: i64 = 30;
+const DAY_US: i64 = 86_400_000_000;
+/// How many files of the ledger a start looks at, for each purpose: a second's work.
+const MOST_LEDGER_FILES: usize = 10_000;
 
 impl Attempt<'_> {
     /// The checkpoint to go on from: the one before the swap on probation, if that is to be taken back.
@@ -63,6 +71,31 @@ impl Attempt<'_> {
         refuse(reply.as_ref(), kind, message.to_owned());
     }
 
+    /// Removes what nobody needs any more: components that no checkpoint and no output file names, and what the ledger has
+    /// of files that are gone. Where that fails it is told, and the next start tries again.
+    fn clean(&self, store: &LocalStore, kept: &PluginStore, at_work: &Assembly) {
+        let (disk, root) = (self.disk.as_ref(), &self.options.output_root);
+        let swept = || -> Result<Vec<String>, Failure> {
+            let mut named = store.plugins()?;
+            let versions = at_work.versions.all().chain(self.files.versions.all());
+            named.extend(versions.map(|component| component.digest().to_owned()));
+            let others = kept.list()?.into_iter().filter(|digest| !named.contains(digest)).collect();
+            named.extend(sink::plugins_of_files(disk, root, &others, MOST_LEDGER_FILES)?);
+            Ok(kept.sweep(&named)?)
+        };
+        match swept() {
+            Ok(gone) if gone.is_empty() => {}
+            Ok(gone) => tracing::info!("removed components that no checkpoint and no file names: {}", gone.join(", ")),
+            Err(failure) => tracing::warn!("components that nothing names are not removed: {:#}", failure.error),
+        }
+        let before_us = clock::now_us() - LEDGER_DAYS * DAY_US;
+        match sink::clean_ledger(disk, root, before_us, MOST_LEDGER_FILES) {
+            Ok(0) => {}
+            Ok(removed) => tracing::info!(removed, "removed from the ledger what is of files that are gone"),
+            Err(error) => tracing::warn!("the ledger is not cleaned: {}", chain(&error)),
+        }
+    }
+
     /// The versions at work: those that the checkpoint names, or those of the files where there is no checkpoint yet.
     pub(super) fn in_force(
         &self,
@@ -83,6 +116,10 @@ impl Attempt<'_> {
                 (assembly, Some(manifest))
             }
         };
+        if lock(&self.view.in_force).is_none() {
+            // Nobody can put a version in yet.
+            self.clean(store, &catalog.kept, &assembly);
+        }
         let mut faults = lock(&self.view.faults);
         faults.fit(&assembly, None);
         let on_probation = manifest.iter().flat_map(|manifest| &manifest.probation).flat_map(|p| &p.swaps);

@@ -5,8 +5,8 @@
 //! ```
 //! One file per checkpoint that commits any, written once, before the files get their final names: so whatever a reader
 //! finds has its line, and what crashed before its commit is noted again by recovery, under a checkpoint of its own. The
-//! folder begins with `_` and the files end in `.jsonl`, so that readers of outputs do not take them for data. Nothing
-//! removes them.
+//! folder begins with `_` and the files end in `.jsonl`, so that readers of outputs do not take them for data. A start
+//! removes those that are old, and none of whose files is where it was put.
 
 use super::error::{Error, Result};
 use super::origin::Origin;
@@ -15,8 +15,9 @@ use super::staged::{Format, StagedFile};
 use crate::disk::{Disk, DiskFile};
 use crate::failpoint;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use wasmill_pipeline::checkpoint::Boundary;
 
 /// The ledger's folder below the output root.
@@ -103,7 +104,7 @@ fn write(disk: &dyn Disk, root: &Path, date: &str, name: &str, lines: &[u8]) -> 
 }
 
 /// A file that nothing had the name of: the numbers of checkpoints begin again where somebody removed them.
-fn create(disk: &dyn Disk, folder: &Path, name: &str) -> Result<(Box<dyn DiskFile>, std::path::PathBuf)> {
+fn create(disk: &dyn Disk, folder: &Path, name: &str) -> Result<(Box<dyn DiskFile>, PathBuf)> {
     let mut path = folder.join(format!("{name}{SUFFIX}"));
     for n in 2_u64.. {
         match disk.create_new(&path) {
@@ -134,10 +135,7 @@ pub fn find_committed(disk: &dyn Disk, root: &Path, path: &str) -> Result<Option
                 continue;
             }
             let at = folder.join(file);
-            let bytes = disk.read(&at).map_err(Error::io("read the ledger", &at))?;
-            for line in whole_lines(&bytes) {
-                let line: Committed = serde_json::from_slice(line)
-                    .map_err(|_| Error::corrupt(&at.display().to_string(), "a line of the ledger is damaged"))?;
+            for line in lines(disk, &at)? {
                 if line.path == path {
                     return Ok(Some(line));
                 }
@@ -148,6 +146,82 @@ pub fn find_committed(disk: &dyn Disk, root: &Path, path: &str) -> Result<Option
         }
     }
     Ok(moved)
+}
+
+/// Which of the plugins with these digests the files name that are still where they were put. Looks at the `most` newest
+/// files of the ledger: where there are more, the plugins that were not found are among the answers, too.
+///
+/// # Errors
+/// What the file system says; `Corrupt` where a line cannot be read.
+pub fn plugins_of_files(
+    disk: &dyn Disk,
+    root: &Path,
+    digests: &BTreeSet<String>,
+    most: usize,
+) -> Result<BTreeSet<String>> {
+    let mut missing = digests.clone();
+    for (looked, at) in files(disk, root)?.iter().rev().enumerate() {
+        if missing.is_empty() || looked == most {
+            return Ok(digests.clone());
+        }
+        for line in lines(disk, at)? {
+            let found: Vec<String> =
+                line.origin.plugins().into_values().filter(|digest| missing.contains(digest)).collect();
+            if !found.is_empty() && is_there(disk, root, &line)? {
+                missing.retain(|digest| !found.contains(digest));
+            }
+        }
+    }
+    Ok(digests.difference(&missing).cloned().collect())
+}
+
+/// Removes what the ledger has of days before that of `before_us` where none of the files is where it was put, and says
+/// how many of its files went. Looks at the `most` oldest ones.
+///
+/// # Errors
+/// What the file system says; `Corrupt` where a line cannot be read.
+pub fn clean_ledger(disk: &dyn Disk, root: &Path, before_us: i64, most: usize) -> Result<usize> {
+    let before = root.join(LEDGER).join(date(before_us));
+    let mut gone = 0;
+    for at in files(disk, root)?.iter().take(most).take_while(|at| at.parent() < Some(before.as_path())) {
+        let mut any = false;
+        for line in lines(disk, at)? {
+            any = any || is_there(disk, root, &line)?;
+        }
+        if !any {
+            disk.remove(at).map_err(Error::io("remove from the ledger", at))?;
+            gone += 1;
+        }
+    }
+    Ok(gone)
+}
+
+/// Whether a committed file is where it was put.
+fn is_there(disk: &dyn Disk, root: &Path, line: &Committed) -> Result<bool> {
+    let path = root.join(&line.path);
+    Ok(disk.length(&path).map_err(Error::io("look at file", &path))?.is_some())
+}
+
+/// The files of the ledger, oldest day first.
+fn files(disk: &dyn Disk, root: &Path) -> Result<Vec<PathBuf>> {
+    let ledger = root.join(LEDGER);
+    let mut files = Vec::new();
+    for date in names(disk, &ledger)? {
+        let folder = ledger.join(date);
+        let names = names(disk, &folder)?;
+        files.extend(names.iter().filter(|name| name.ends_with(SUFFIX)).map(|name| folder.join(name)));
+    }
+    Ok(files)
+}
+
+/// The lines of a file of the ledger.
+fn lines(disk: &dyn Disk, at: &Path) -> Result<Vec<Committed>> {
+    let bytes = disk.read(at).map_err(Error::io("read the ledger", at))?;
+    let line = |line| {
+        serde_json::from_slice(line)
+            .map_err(|_| Error::corrupt(&at.display().to_string(), "a line of the ledger is damaged"))
+    };
+    whole_lines(&bytes).map(line).collect()
 }
 
 /// The lines that were written to their ends; a crash can leave one that was not, and what it is of is noted again.
@@ -256,6 +330,42 @@ mod tests {
         fs::write(&path, "{}\n").unwrap();
         let error = find_committed(&RealDisk, dir.path(), "pages/part-a-1-w0-0.csv").unwrap_err();
         assert!(error.to_string().contains("a-7.jsonl"), "{error}");
+    }
+
+    /// Notes a file of this plugin's, and puts it there.
+    fn put(root: &Path, name: &str, plugin: &str, checkpoint: u64, made_at_us: i64) -> std::path::PathBuf {
+        let plugins = BTreeMap::from([("pages".to_owned(), plugin.to_owned())]);
+        let origin = Origin::new(&[], &plugins, Some(&until(1)), "pages");
+        let file = StagedFile { origin, ..file(&format!("pages/part-a-1-w0-{name}.csv")) };
+        note_files(&RealDisk, root, [&file], &until(checkpoint), made_at_us).unwrap();
+        fs::create_dir_all(root.join("pages")).unwrap();
+        fs::write(root.join(&file.path), "rows").unwrap();
+        root.join(&file.path)
+    }
+
+    #[test]
+    fn the_plugins_of_files_are_those_that_files_name_which_are_still_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let all = ["one", "two", "three"].map(str::to_owned).into();
+        put(dir.path(), "0", "one", 1, 0);
+        let gone = put(dir.path(), "1", "two", 2, DAY_US);
+        fs::remove_file(gone).unwrap();
+        let named = |most| plugins_of_files(&RealDisk, dir.path(), &all, most).unwrap();
+        assert_eq!(named(10), ["one".to_owned()].into());
+        assert_eq!(named(1), all, "what was not looked at may name any");
+    }
+
+    #[test]
+    fn old_lines_of_files_that_are_gone_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths: Vec<_> = (0..4).map(|n| put(dir.path(), &n.to_string(), "one", n, n as i64 * DAY_US)).collect();
+        for gone in [0, 2, 3] {
+            fs::remove_file(&paths[gone]).unwrap();
+        }
+        let clean = |most| clean_ledger(&RealDisk, dir.path(), 3 * DAY_US, most).unwrap();
+        assert_eq!((clean(10), clean(10)), (2, 0), "the third day is not old");
+        let found = |n: u64| find(dir.path(), &format!("pages/part-a-1-w0-{n}.csv")).is_some();
+        assert_eq!([0, 1, 2, 3].map(found), [false, true, false, true]);
     }
 
     #[test]

@@ -35,7 +35,7 @@ mod tests;
 pub use commit::{commit, complete, hold, make_root, recover, sweep, sync};
 pub use dead_letters::{dead_letter_batch, dead_letter_schema};
 pub use error::{Error, Result};
-pub use ledger::{Committed, LEDGER, find_committed, note_files};
+pub use ledger::{Committed, LEDGER, clean_ledger, find_committed, note_files, plugins_of_files};
 pub use origin::Origin;
 pub use parquet_file::origin_of;
 pub use staged::{Format, OpenFile, SinkCut, StagedFile, Waiting};

@@ -58,6 +58,11 @@ pub(super) fn create(
     }
 }
 
+/// Whether a file of this name was not written to its end, by whatever process.
+pub(super) fn is_temporary(name: &str) -> bool {
+    name.starts_with(TEMPORARY)
+}
+
 /// Gives the file `temporary` the name `target` if nothing has it.
 fn publish(disk: &dyn Disk, temporary: &Path, target: &Path) -> Result<Created, Error> {
     if mutation::on(Mutation::PublishOverExisting) {

@@ -1,5 +1,6 @@
 //! The checkpoint store in a folder on a local disk.
 
+use std::collections::BTreeSet;
 use std::io::{ErrorKind, Write};
 use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
@@ -233,6 +234,24 @@ impl LocalStore {
             Some(_) => read_manifest(self.disk.as_ref(), &path),
             None => Err(Error::corrupt(&path, "it is missing")),
         }
+    }
+
+    /// The digests of all plugins that the checkpoints name that are kept.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], [`Error::Newer`] and [`Error::Io`], naming the manifest.
+    pub fn plugins(&self) -> Result<BTreeSet<String>, Error> {
+        let mut digests = BTreeSet::new();
+        for (file, name) in list(self.disk.as_ref(), &self.dir)? {
+            if let Name::Manifest(_) = name {
+                let manifest = read_manifest(self.disk.as_ref(), &self.dir.join(file))?;
+                digests.extend(manifest.plugins.into_values());
+                digests.extend(manifest.beside.into_iter().map(|version| version.digest));
+                let swaps = manifest.probation.into_iter().flat_map(|probation| probation.swaps);
+                digests.extend(swaps.flat_map(|swap| [swap.from, swap.to]));
+            }
+        }
+        Ok(digests)
     }
 
     /// Refuses a checkpoint whose state does not fit this pipeline.

@@ -9,7 +9,7 @@
 //! recovered-<checkpoint>                    those that were open then have theirs too, since a recovery
 //! segment-<checkpoint>-<generation>-<n>.bin what changed in the state; named by manifests
 //! beginning-anew                            all this and its output files are being put aside
-//! plugins/<sha256>.wasm                     every component that ever ran here
+//! plugins/<sha256>.wasm                     the components that checkpoints and output files name
 //! history.jsonl                             what was done to the plugins, a line each
 //! ```
 //! Whatever has a final name is whole: files are written under a temporary name, fsynced, and published by a hard

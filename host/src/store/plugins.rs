@@ -1,5 +1,6 @@
 //! The plugin store: every component that ever ran here, under its digest, so that it can run again.
 
+use std::collections::BTreeSet;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,7 +23,7 @@ const FEWEST_DIGITS: usize = 8;
 /// Numbers the temporary files of this process.
 static UNIQUE: AtomicU64 = AtomicU64::new(0);
 
-/// The components in a checkpoint folder, `plugins/<digest>.wasm`. Nothing removes them.
+/// The components in a checkpoint folder, `plugins/<digest>.wasm`, until nothing names them any more.
 ///
 /// Made by name only: nothing is read or written until it is asked for something, so that it may be opened on a folder
 /// of a running pipeline. Only the owner of the checkpoint [keeps](Self::keep).
@@ -42,6 +43,11 @@ impl PluginStore {
     /// Its folder, whether or not there is one yet.
     pub fn folder(&self) -> &Path {
         &self.dir
+    }
+
+    /// Where the component of this digest is when it is kept.
+    pub fn place(&self, digest: &str) -> PathBuf {
+        self.dir.join(format!("{digest}{SUFFIX}"))
     }
 
     /// Keeps a component, so that it survives a power loss, and gives where. What is kept already is left as it is.
@@ -77,7 +83,7 @@ impl PluginStore {
         if !is_digest(digest) {
             return Ok(None);
         }
-        let path = self.dir.join(format!("{digest}{SUFFIX}"));
+        let path = self.place(digest);
         Ok(self.disk.length(&path).map_err(Error::io("look for", &path))?.map(|_| path))
     }
 
@@ -123,19 +129,51 @@ impl PluginStore {
     /// # Errors
     /// [`Error::Io`].
     pub fn list(&self) -> Result<Vec<String>, Error> {
+        let mut digests: Vec<String> = self.names()?.iter().filter_map(|name| digest_in(name)).collect();
+        digests.sort_unstable();
+        Ok(digests)
+    }
+
+    /// Removes all but the components with these digests, and what a crash left of others, and says which went. To be
+    /// called by the owner of the checkpoint while nobody keeps any.
+    ///
+    /// # Errors
+    /// [`Error::Io`]. What was not removed is by the next call.
+    pub fn sweep(&self, named: &BTreeSet<String>) -> Result<Vec<String>, Error> {
+        let mut gone = Vec::new();
+        for name in self.names()? {
+            match digest_in(&name) {
+                Some(digest) if named.contains(&digest) => continue,
+                Some(digest) => gone.push(digest),
+                None if durable::is_temporary(&name) => {}
+                None => continue,
+            }
+            let path = self.dir.join(&name);
+            match self.disk.remove(&path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(Error::io("remove", &path)(error)),
+                _ => {}
+            }
+        }
+        Ok(gone)
+    }
+
+    /// What is in the folder.
+    fn names(&self) -> Result<Vec<String>, Error> {
         let entries = match self.disk.list(&self.dir) {
             Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
             entries => entries.map_err(Error::io("list", &self.dir))?,
         };
-        let digest = |name: &str| Some(name.strip_suffix(SUFFIX).filter(|name| is_digest(name))?.to_owned());
-        let mut digests: Vec<String> = entries.iter().filter_map(|entry| digest(entry.name.to_str()?)).collect();
-        digests.sort_unstable();
-        Ok(digests)
+        Ok(entries.into_iter().filter_map(|entry| entry.name.into_string().ok()).collect())
     }
 
     fn none(&self, digest: &str, problem: impl Into<String>) -> Error {
         Error::NoPlugin { path: self.dir.clone(), digest: digest.to_owned(), problem: problem.into() }
     }
+}
+
+/// The digest in a file's name, if it is one of a component.
+fn digest_in(name: &str) -> Option<String> {
+    Some(name.strip_suffix(SUFFIX).filter(|name| is_digest(name))?.to_owned())
 }
 
 /// Whether it is a digest as this program writes it, and so no way out of the folder.
@@ -230,6 +268,23 @@ mod tests {
         assert_eq!(store.list().unwrap(), Vec::<String>::new());
         store.keep(&digest(b"one"), b"one").unwrap();
         assert_eq!(store.list().unwrap(), [digest(b"one")]);
+    }
+
+    #[test]
+    fn what_nothing_names_is_removed_with_what_a_crash_left_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path());
+        assert_eq!(store.sweep(&BTreeSet::new()).unwrap(), Vec::<String>::new(), "there is no folder yet");
+        for bytes in [b"named".as_slice(), b"refused"] {
+            store.keep(&digest(bytes), bytes).unwrap();
+        }
+        for other in [".temporary-0-x.wasm", "notes.txt"] {
+            fs::write(store.folder().join(other), "x").unwrap();
+        }
+        assert_eq!(store.sweep(&BTreeSet::from([digest(b"named")])).unwrap(), [digest(b"refused")]);
+        let mut left = store.names().unwrap();
+        left.sort();
+        assert_eq!(left, [format!("{}.wasm", digest(b"named")), "notes.txt".to_owned()]);
     }
 
     #[test]

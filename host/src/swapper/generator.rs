@@ -47,11 +47,12 @@ impl Swapper {
         if action.to == old.digest() {
             return Ok(answer(&action, Outcome::Unchanged));
         }
-        let new = load(&old, &path, permit)?;
+        let new = load(&old, component, &path, permit)?;
         action.difference = trial::generator(generating, &old, &new)?;
         if dry_run {
             return Ok(answer(&action, Outcome::WouldBeAccepted));
         }
+        self.keep(&new)?;
         let instance = new.generator(&generating.config_json, generating.seed);
         let instance = instance.map_err(|error| unacceptable(chain(&error)))?;
         let (history, swapped) = (self.view.history.clone(), action.clone());

@@ -26,7 +26,7 @@ impl Swapper {
         wish.nothing_beside()?;
         let base = &wish.base;
         options.check().map_err(unacceptable)?;
-        let new = load(wish.old(), &path, permit)?;
+        let new = load(wish.old(), component, &path, permit)?;
         let role = BesideRole::Shadow {
             // The coordinator says from which instant and checkpoint on it is.
             from_us: None,

@@ -92,6 +92,77 @@ fn an_answer_over_the_limit_breaks_the_contract() {
     assert_eq!(fault.kind, FaultKind::Contract, "{fault}");
 }
 
+/// The guest with two more memories of so many pages of 64 KiB, in two components that call each other.
+fn of_three_memories(pages: u32) -> Component {
+    let pair = include_str!("two_memories.wat").replace("$PAGES", &pages.to_string());
+    load_with(&pair).unwrap()
+}
+
+#[test]
+fn a_component_made_of_several_has_a_memory_in_each() {
+    let mut generator = of_three_memories(1).generator("{}", 1).unwrap();
+    assert_eq!(generator.generate(0, &[5, 6]).unwrap().values.len(), 2);
+}
+
+#[test]
+fn all_memories_of_an_instance_count_together() {
+    // Each is below the limit of 8 MiB.
+    let error = of_three_memories(70).generator("{}", 1).err().unwrap();
+    assert!(is_out_of_memory(&error), "{error:?}");
+}
+
+/// The guest with more at its end.
+fn load_with(more: &str) -> Result<Component, Error> {
+    load_within(tight(), more)
+}
+
+fn load_within(limits: Limits, more: &str) -> Result<Component, Error> {
+    let text = format!("{}\n{more})", GUEST.trim_end().strip_suffix(')').unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    Runtime::new(None, limits).unwrap().load("gen", &write_wat(dir.path(), &text), World::Generator)
+}
+
+fn is_out_of_memory(error: &Error) -> bool {
+    matches!(error, Error::Start(fault) if fault.kind == FaultKind::Memory)
+}
+
+#[test]
+fn tables_count_as_memory_does() {
+    // 64 tables of a million entries took 527 MB under a limit of 64 MB.
+    let tables = "(table 100000 funcref)".repeat(10);
+    let component = load_with(&format!("(core module $t {tables}) (core instance (instantiate $t))")).unwrap();
+    assert!(is_out_of_memory(&component.generator("{}", 1).err().unwrap()));
+}
+
+#[test]
+fn functions_and_globals_of_an_instance_count_and_each_instance_again() {
+    let module = format!("(core module $g {})", "(global (mut i64) (i64.const 0))".repeat(20_000));
+    let instances = |n: usize| format!("{module} {}", "(core instance (instantiate $g))".repeat(n));
+    assert!(load_with(&instances(1)).unwrap().generator("{}", 1).is_ok());
+    let error = load_with(&instances(15)).unwrap().generator("{}", 1).err().unwrap();
+    assert!(is_out_of_memory(&error), "{error:?}");
+}
+
+#[test]
+fn all_instances_of_a_version_have_what_it_may_take_together_and_give_it_back() {
+    // 7 MiB of memory of the 8 that an instance may have, of the 32 that a version may have.
+    let component = load_with("(core module $m (memory 110)) (core instance (instantiate $m))").unwrap();
+    let mut instances: Vec<_> = (0..5).map_while(|_| component.generator("{}", 1).ok()).collect();
+    assert_eq!(instances.len(), 4);
+    let error = component.generator("{}", 1).err().unwrap();
+    assert!(is_out_of_memory(&error) && format!("{error:?}").contains("limits.version_memory"), "{error:?}");
+    instances.pop();
+    assert!(component.generator("{}", 1).is_ok());
+}
+
+#[test]
+fn the_file_and_its_data_count_for_the_version() {
+    let data = format!("(core module $d (memory 1) (data \"{}\"))", "x".repeat(400_000));
+    let limits = Limits { version_bytes: 1 << 20, ..tight() };
+    let error = load_within(limits, &data).err().unwrap();
+    assert!(matches!(&error, Error::Excess { what, .. } if what.contains("limits.version_memory")), "{error:?}");
+}
+
 #[test]
 fn a_refused_configuration_says_why() {
     let error = guest().generator("no such setting", 1).err().unwrap();
