@@ -227,7 +227,8 @@ impl Component {
     /// As for [`Runtime::load`].
     pub fn other_bytes(&self, bytes: Vec<u8>, path: &Path) -> Result<Self, Error> {
         if bytes.len() as u64 > MAX_FILE_BYTES {
-            return Err(Error::TooLarge { path: path.to_owned(), limit_bytes: MAX_FILE_BYTES });
+            let what = format!("it has {} bytes, and at most {MAX_FILE_BYTES} are taken", bytes.len());
+            return Err(Error::Excess { path: path.to_owned(), what });
         }
         Self::of_bytes(&self.0.runtime, self.name(), bytes, path, self.world())
     }
