@@ -30,15 +30,36 @@ split() {
   ' "$root/README.md"
 }
 
-work=$(mktemp -d)
-# The path stays the same, so that a second run finds what the first one built.
+# The first time: makes the copy, and goes on in a mount namespace where it stands in place of the checkout. So what is
+# built for the README is what is built for the tests, once, and no command can reach a person's own data and broker.
 copy=$root/target/readme
+inside=${README_INSIDE:-}
+unset README_INSIDE
+if [ -z "$inside" ] && [ "${1:-}" != --list ]; then
+  unshare --map-root-user --mount true || fail "it needs a mount namespace, and this machine gives none"
+  trap 'rm -rf "$copy"' EXIT
+  rm -rf "$copy"
+  mkdir -p "$copy"
+  # What is in git or about to be, and the builds.
+  git -C "$root" ls-files -z --cached --others --exclude-standard | tar -C "$root" --null --ignore-failed-read -T - -cf - | tar -C "$copy" -xf -
+  shared=(debug release plugin wasm32-wasip2 kafka/libs)
+  for folder in "${shared[@]}"; do mkdir -p {"$root","$copy"}/target/"$folder"; done
+  README_INSIDE=yes unshare --map-root-user --mount bash -euc '
+    root=$1 copy=$2; shift 2
+    for folder; do mount --bind "$root/target/$folder" "$copy/target/$folder"; done
+    mount --rbind "$copy" "$root"
+    cd "$root"
+    host/tests/readme.sh' bash "$root" "$copy" "${shared[@]}"
+  exit
+fi
+
+work=$(mktemp -d)
 running='' # the process group of what runs
 finish() {
   local code=$?
   [ -z "$running" ] || kill -KILL -- "-$running" 2>/dev/null || true
-  [ ! -x "$copy/host/kafka/kafka.sh" ] || "$copy/host/kafka/kafka.sh" down --port "$kafka" >/dev/null 2>&1 || true
-  rm -rf "$work" "$copy"
+  [ -z "$inside" ] || host/kafka/kafka.sh down --port "$kafka" >/dev/null 2>&1 || true
+  rm -rf "$work"
   exit $code
 }
 trap finish EXIT
@@ -49,16 +70,6 @@ if [ "${1:-}" = --list ]; then
   exit
 fi
 
-# What is in git or about to be, and the builds, but no data and no broker of the person's own.
-rm -rf "$copy"
-mkdir -p "$copy/target/kafka"
-git -C "$root" ls-files -z --cached --others --exclude-standard | tar -C "$root" --null --ignore-failed-read -T - -cf - | tar -C "$copy" -xf -
-# All of the folders that builds write to: what is compiled for one refers to what is compiled in another.
-for builds in debug release plugin wasm32-wasip2; do
-  mkdir -p "$root/target/$builds"
-  ln -s "$root/target/$builds" "$copy/target/$builds"
-done
-[ ! -d "$root/target/kafka/libs" ] || ln -s "$root/target/kafka/libs" "$copy/target/kafka/libs"
 # The knobs are those of .env, as the README has them.
 unset CARGO_TARGET_DIR $(sed -nE 's/^([A-Z_]+)=.*/\1/p' "$root/.env")
 export KAFKA_PORT=$kafka XDG_CACHE_HOME=${XDG_CACHE_HOME:-$work/cache}
@@ -74,7 +85,7 @@ here() {
 export -p >"$work/environment"
 script() {
   echo 'set -euo pipefail'
-  echo "cd '$copy'; source '$work/environment'; set -x"
+  echo "cd '$root'; source '$work/environment'; set -x"
   here "$1"
   echo "{ set +x; } 2>/dev/null; export -p >'$work/environment'"
 }
@@ -97,7 +108,7 @@ for step in "$work"/blocks/*; do
     *.wait)
       waited=$(here "$step")
       say "waiting until: $waited"
-      await "$block_limit" bash -c "cd '$copy' && $waited" ;;
+      await "$block_limit" bash -c "cd '$root' && $waited" ;;
     *.stop)
       # As Ctrl-C does, but only once for those who would pass it on.
       child=$(pgrep -g "$running" -x wasmill) || fail "nothing is there to stop"
@@ -118,7 +129,7 @@ for step in "$work"/blocks/*; do
         running=$!
         await 1 true
         say "waiting until: $condition"
-        await "$block_limit" bash -c "cd '$copy' && $condition"
+        await "$block_limit" bash -c "cd '$root' && $condition"
         condition=''
       else
         timeout --foreground "$block_limit" bash "$work/script" || fail "this block, with exit code $?:"$'\n'"$(cat "$step")"
