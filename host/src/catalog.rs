@@ -270,7 +270,7 @@ pub fn start_with_files(
     history: &Chronicle,
 ) -> Result<(Arc<Assembly>, Manifest), Failure> {
     let changed = |(of, file): (Option<usize>, &Component)| {
-        let seen = manifest.seen.get(file.name()).is_none_or(|seen| seen == file.digest());
+        let seen = stands_in(store, file) || manifest.seen.get(file.name()).is_none_or(|seen| seen == file.digest());
         let busy = of.is_some_and(|of| at_work.versions.beside.iter().any(|version| version.of == of));
         if !seen && busy {
             tracing::warn!(plugin = file.name(), "its file has changed; it waits, as two versions of it are at work");
@@ -370,6 +370,11 @@ pub fn start_with_files(
     }
     manifest.events.iter().for_each(|event| history.note(event));
     Ok((assembly, manifest))
+}
+
+/// Whether it stands in for a file that was not taken: it is one of those kept, and may have been taken back since.
+fn stands_in(store: &LocalStore, component: &Component) -> bool {
+    component.path().starts_with(PluginStore::folder_in(store.dir()))
 }
 
 /// The files that were dealt with, those of these swaps included: one that waits, or that was refused, is none of them.

@@ -37,7 +37,12 @@ pub struct PluginStore {
 impl PluginStore {
     /// The store in this checkpoint folder. `digest` is the SHA-256 in 64 lowercase hexadecimal digits.
     pub fn open(disk: Arc<dyn Disk>, checkpoint_dir: &Path, digest: fn(&[u8]) -> String) -> Self {
-        Self { disk, dir: checkpoint_dir.join(FOLDER), digest }
+        Self { disk, dir: Self::folder_in(checkpoint_dir), digest }
+    }
+
+    /// Where components are kept in a checkpoint folder.
+    pub fn folder_in(checkpoint_dir: &Path) -> PathBuf {
+        checkpoint_dir.join(FOLDER)
     }
 
     /// Its folder, whether or not there is one yet.
