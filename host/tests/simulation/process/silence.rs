@@ -4,6 +4,7 @@ use super::{Attempt, Broken};
 use std::collections::BTreeMap;
 use wasmill::coordinator::worker_of;
 use wasmill_pipeline::lane::Lane;
+use wasmill_pipeline::record::NO_TIMESTAMP;
 use wasmill_pipeline::time::NOTHING_SEEN;
 use wasmill_pipeline::time::ending::{Newest, end};
 use wasmill_pipeline::time::reach::{End, Reach};
@@ -183,12 +184,14 @@ impl Attempt<'_, '_> {
 
     /// Where the watermark is at the end of a run, computed from the topic.
     fn check_the_end(&mut self, before: i64, lanes: &[(i32, Newest, i64)]) -> Result<(), Broken> {
+        // None without records; of some none has a time, which says nothing of how old they are.
         let newest = |partition: i32| {
             let read = self.process.world.batch(partition, 0..self.next[&partition])?;
-            read.broker_times_us.into_iter().max()
+            Some(read.broker_times_us.into_iter().filter(|&time| time != NO_TIMESTAMP).max())
         };
-        let of_all = self.next.keys().filter_map(|&partition| newest(partition)).max();
-        let holds = |partition: &i32| newest(*partition).is_some_and(|own| Some(own + BEHIND) >= of_all);
+        let of_all = self.next.keys().filter_map(|&partition| newest(partition)).max().flatten();
+        let holds =
+            |partition: &i32| newest(*partition).is_some_and(|own| own.is_none_or(|own| Some(own + BEHIND) >= of_all));
         let held = lanes.iter().filter(|(partition, ..)| holds(partition)).map(|&(_, _, watermark)| watermark).min();
         let wanted = held.unwrap_or(NOTHING_SEEN).max(before);
         let reached = self.pipeline.watermarks().current();
