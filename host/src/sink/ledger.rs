@@ -12,7 +12,7 @@ use super::error::{Error, Result};
 use super::origin::Origin;
 use super::run_of_stem;
 use super::staged::{Format, StagedFile};
-use crate::disk::{Disk, DiskFile};
+use crate::disk::Disk;
 use crate::failpoint;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -25,6 +25,9 @@ pub const LEDGER: &str = "_files";
 
 /// What ends the names of its files.
 pub(super) const SUFFIX: &str = ".jsonl";
+
+/// What the name of one ends with in place of that until all its lines are on the disk.
+const UNFINISHED: &str = "tmp";
 
 /// A committed file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,13 +92,26 @@ pub fn note_files<'a>(
     write(disk, root, &date(made_at_us), &name, &lines)
 }
 
-/// Writes a new file of the ledger, so that it survives a power loss.
+/// Writes a new file of the ledger, so that it survives a power loss. It has its lines when it has them all: what a power
+/// loss leaves of bytes that were not synced may be anything.
 fn write(disk: &dyn Disk, root: &Path, date: &str, name: &str, lines: &[u8]) -> Result<()> {
     let ledger = root.join(LEDGER);
     let folder = ledger.join(date);
     disk.make_folders(&folder).map_err(Error::io("create folder", &folder))?;
-    let (mut file, path) = create(disk, &folder, name)?;
-    file.write_all(lines).and_then(|()| file.sync()).map_err(Error::io("write the ledger", &path))?;
+    let path = reserve(disk, &folder, name)?;
+    let unfinished = path.with_extension(UNFINISHED);
+    let write = || {
+        let mut file = disk.create(&unfinished)?;
+        file.write_all(lines)?;
+        file.sync()?;
+        disk.rename(&unfinished, &path)
+    };
+    write().map_err(|error| {
+        // As far as the disk lets us: what stays is empty, or has no name of the ledger.
+        let _ = disk.remove(&unfinished);
+        let _ = disk.remove(&path);
+        Error::io("write the ledger", &path)(error)
+    })?;
     for folder in [folder.as_path(), &ledger, root] {
         disk.sync(folder).map_err(Error::io("sync", folder))?;
     }
@@ -103,15 +119,18 @@ fn write(disk: &dyn Disk, root: &Path, date: &str, name: &str, lines: &[u8]) -> 
     Ok(())
 }
 
-/// A file that nothing had the name of: the numbers of checkpoints begin again where somebody removed them.
-fn create(disk: &dyn Disk, folder: &Path, name: &str) -> Result<(Box<dyn DiskFile>, PathBuf)> {
+/// An empty file of a name that nothing had: the numbers of checkpoints begin again where somebody removed them.
+fn reserve(disk: &dyn Disk, folder: &Path, name: &str) -> Result<PathBuf> {
     let mut path = folder.join(format!("{name}{SUFFIX}"));
     for n in 2_u64.. {
         match disk.create_new(&path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 path = folder.join(format!("{name}-{n}{SUFFIX}"));
             }
-            created => return Ok((created.map_err(Error::io("create file", &path))?, path)),
+            created => {
+                created.map_err(Error::io("create file", &path))?;
+                return Ok(path);
+            }
         }
     }
     unreachable!("there are more numbers than files")
@@ -160,7 +179,7 @@ pub fn plugins_of_files(
     most: usize,
 ) -> Result<BTreeSet<String>> {
     let mut missing = digests.clone();
-    for (looked, at) in files(disk, root)?.iter().rev().enumerate() {
+    for (looked, at) in files(disk, root, SUFFIX)?.iter().rev().enumerate() {
         if missing.is_empty() || looked == most {
             return Ok(digests.clone());
         }
@@ -182,8 +201,12 @@ pub fn plugins_of_files(
 /// What the file system says; `Corrupt` where a line cannot be read.
 pub fn clean_ledger(disk: &dyn Disk, root: &Path, before_us: i64, most: usize) -> Result<usize> {
     let before = root.join(LEDGER).join(date(before_us));
+    let is_old = |at: &&PathBuf| at.parent() < Some(before.as_path());
+    for at in files(disk, root, UNFINISHED)?.iter().take(most).take_while(is_old) {
+        disk.remove(at).map_err(Error::io("remove from the ledger", at))?;
+    }
     let mut gone = 0;
-    for at in files(disk, root)?.iter().take(most).take_while(|at| at.parent() < Some(before.as_path())) {
+    for at in files(disk, root, SUFFIX)?.iter().take(most).take_while(is_old) {
         let mut any = false;
         for line in lines(disk, at)? {
             any = any || is_there(disk, root, &line)?;
@@ -202,14 +225,14 @@ fn is_there(disk: &dyn Disk, root: &Path, line: &Committed) -> Result<bool> {
     Ok(disk.length(&path).map_err(Error::io("look at file", &path))?.is_some())
 }
 
-/// The files of the ledger, oldest day first.
-fn files(disk: &dyn Disk, root: &Path) -> Result<Vec<PathBuf>> {
+/// The files of the ledger whose names end so, oldest day first.
+fn files(disk: &dyn Disk, root: &Path, suffix: &str) -> Result<Vec<PathBuf>> {
     let ledger = root.join(LEDGER);
     let mut files = Vec::new();
     for date in names(disk, &ledger)? {
         let folder = ledger.join(date);
         let names = names(disk, &folder)?;
-        files.extend(names.iter().filter(|name| name.ends_with(SUFFIX)).map(|name| folder.join(name)));
+        files.extend(names.iter().filter(|name| name.ends_with(suffix)).map(|name| folder.join(name)));
     }
     Ok(files)
 }
@@ -304,6 +327,18 @@ mod tests {
         fs::write(dir.path().join("pages/part-a-1-w0-0.csv"), "rows").unwrap();
         note(dir.path(), "pages/part-a-1-w0-0.csv", 7, 0);
         assert!(!dir.path().join(LEDGER).exists());
+    }
+
+    #[test]
+    fn a_file_of_the_ledger_gets_its_lines_all_at_once_and_what_a_crash_left_goes_when_it_is_old() {
+        let dir = tempfile::tempdir().unwrap();
+        note(dir.path(), "pages/part-a-1-w0-0.csv", 7, DAY_US);
+        let folder = dir.path().join("_files/1970-01-02");
+        assert_eq!(names(&RealDisk, &folder).unwrap(), ["a-7.jsonl"]);
+        fs::write(folder.join("a-8.tmp"), [0; 9]).unwrap();
+        assert_eq!(find(dir.path(), "pages/part-a-1-w0-0.csv").unwrap().until, until(7));
+        clean_ledger(&RealDisk, dir.path(), 2 * DAY_US, 10).unwrap();
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
     }
 
     #[test]

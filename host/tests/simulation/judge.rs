@@ -195,10 +195,12 @@ fn committed(world: &World) -> Result<(Expected, Vec<Vec<Tagged>>), String> {
     Ok((found, tagged))
 }
 
-/// What the ledger has: the lengths of files by their paths. A crash may leave a line's beginning.
+/// What the ledger has: the lengths of files by their paths.
 fn noted(files: &[(PathBuf, Vec<u8>)]) -> Result<BTreeMap<String, u64>, String> {
     let mut noted = BTreeMap::new();
-    for (path, bytes) in files.iter().filter(|(path, _)| path.starts_with(Path::new(OUTPUT).join(LEDGER))) {
+    let ledger = Path::new(OUTPUT).join(LEDGER);
+    let is_one = |path: &Path| path.starts_with(&ledger) && path.extension().is_some_and(|end| end == "jsonl");
+    for (path, bytes) in files.iter().filter(|(path, _)| is_one(path)) {
         for line in bytes.split_inclusive(|&byte| byte == b'\n').filter(|line| line.ends_with(b"\n")) {
             let line: Committed =
                 serde_json::from_slice(line).map_err(|error| format!("{} is damaged: {error}", path.display()))?;
