@@ -42,7 +42,8 @@ if [ -z "$inside" ] && [ "${1:-}" != --list ]; then
   mkdir -p "$copy"
   # What is in git or about to be, and the builds.
   git -C "$root" ls-files -z --cached --others --exclude-standard | tar -C "$root" --null --ignore-failed-read -T - -cf - | tar -C "$copy" -xf -
-  shared=(debug release plugin wasm32-wasip2 kafka/libs)
+  shared=(debug release plugin wasm32-wasip2)
+  if [ "$root/target/kafka/libs/complete" -nt "$root/host/kafka/pom.xml" ]; then shared+=(kafka/libs); fi
   for folder in "${shared[@]}"; do mkdir -p {"$root","$copy"}/target/"$folder"; done
   README_INSIDE=yes unshare --map-root-user --mount bash -euc '
     root=$1 copy=$2; shift 2

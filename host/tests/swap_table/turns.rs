@@ -57,7 +57,6 @@ fn a_version_whose_trial_lasts_keeps_nobody_waiting_and_can_be_cancelled() {
         refused(trying.join().unwrap(), RefusalKind::Unacceptable, &["its trial was cancelled by token:test"]);
         assert_eq!(live.client.status().unwrap().trials, []);
         refused(live.ask(&cancel), RefusalKind::NotFound, &["no version of counts is being tried"]);
-        refused(live.swap("counts", "tag:c", None), RefusalKind::Conflict, &["coming to its end"]);
     });
     lab.as_if_never_swapped(live);
 }
