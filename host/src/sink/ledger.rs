@@ -16,6 +16,7 @@ use crate::disk::Disk;
 use crate::failpoint;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use wasmill_pipeline::checkpoint::Boundary;
@@ -144,17 +145,15 @@ fn reserve(disk: &dyn Disk, folder: &Path, name: &str) -> Result<PathBuf> {
 pub fn find_committed(disk: &dyn Disk, root: &Path, path: &str) -> Result<Option<Committed>> {
     let name = path.rsplit('/').next().unwrap_or(path);
     let run = run_of(path);
-    let ledger = root.join(LEDGER);
     let mut moved = None;
-    for date in names(disk, &ledger)?.iter().rev() {
-        let folder = ledger.join(date);
-        for file in names(disk, &folder)?.iter().rev() {
+    for day in days(disk, root)?.iter().rev() {
+        for at in files_of(disk, day)?.iter().rev() {
             // A name says whose lines it has, for a quicker search.
-            if !file.ends_with(SUFFIX) || run.is_some_and(|run| !file.starts_with(run)) {
+            let file = at.file_name().and_then(OsStr::to_str).unwrap_or_default();
+            if run.is_some_and(|run| !file.starts_with(run)) {
                 continue;
             }
-            let at = folder.join(file);
-            for line in lines(disk, &at)? {
+            for line in lines(disk, at)? {
                 if line.path == path {
                     return Ok(Some(line));
                 }
@@ -179,15 +178,19 @@ pub fn plugins_of_files(
     most: usize,
 ) -> Result<BTreeSet<String>> {
     let mut missing = digests.clone();
-    for (looked, at) in files(disk, root, SUFFIX)?.iter().rev().enumerate() {
-        if missing.is_empty() || looked == most {
-            return Ok(digests.clone());
-        }
-        for line in lines(disk, at)? {
-            let found: Vec<String> =
-                line.origin.plugins().into_values().filter(|digest| missing.contains(digest)).collect();
-            if !found.is_empty() && is_there(disk, root, &line)? {
-                missing.retain(|digest| !found.contains(digest));
+    let mut looked = 0;
+    for day in days(disk, root)?.iter().rev() {
+        for at in files_of(disk, day)?.iter().rev() {
+            if missing.is_empty() || looked == most {
+                return Ok(digests.clone());
+            }
+            looked += 1;
+            for line in lines(disk, at)? {
+                let found: Vec<String> =
+                    line.origin.plugins().into_values().filter(|digest| missing.contains(digest)).collect();
+                if !found.is_empty() && is_there(disk, root, &line)? {
+                    missing.retain(|digest| !found.contains(digest));
+                }
             }
         }
     }
@@ -201,19 +204,29 @@ pub fn plugins_of_files(
 /// What the file system says; `Corrupt` where a line cannot be read.
 pub fn clean_ledger(disk: &dyn Disk, root: &Path, before_us: i64, most: usize) -> Result<usize> {
     let before = root.join(LEDGER).join(date(before_us));
-    let is_old = |at: &&PathBuf| at.parent() < Some(before.as_path());
-    for at in files(disk, root, UNFINISHED)?.iter().take(most).take_while(is_old) {
-        disk.remove(at).map_err(Error::io("remove from the ledger", at))?;
-    }
-    let mut gone = 0;
-    for at in files(disk, root, SUFFIX)?.iter().take(most).take_while(is_old) {
-        let mut any = false;
-        for line in lines(disk, at)? {
-            any = any || is_there(disk, root, &line)?;
-        }
-        if !any {
-            disk.remove(at).map_err(Error::io("remove from the ledger", at))?;
-            gone += 1;
+    let (mut looked, mut gone) = (0, 0);
+    for day in days(disk, root)?.iter().filter(|day| **day < before) {
+        for name in names(disk, day)? {
+            let at = day.join(&name);
+            let removed = |at: &Path| disk.remove(at).map_err(Error::io("remove from the ledger", at));
+            if name.ends_with(UNFINISHED) {
+                removed(&at)?;
+            }
+            if !name.ends_with(SUFFIX) {
+                continue;
+            }
+            if looked == most {
+                return Ok(gone);
+            }
+            looked += 1;
+            let mut any = false;
+            for line in lines(disk, &at)? {
+                any = any || is_there(disk, root, &line)?;
+            }
+            if !any {
+                removed(&at)?;
+                gone += 1;
+            }
         }
     }
     Ok(gone)
@@ -225,36 +238,45 @@ fn is_there(disk: &dyn Disk, root: &Path, line: &Committed) -> Result<bool> {
     Ok(disk.length(&path).map_err(Error::io("look at file", &path))?.is_some())
 }
 
-/// The files of the ledger whose names end so, oldest day first.
-fn files(disk: &dyn Disk, root: &Path, suffix: &str) -> Result<Vec<PathBuf>> {
+/// The ledger's folders, oldest day first.
+pub(super) fn days(disk: &dyn Disk, root: &Path) -> Result<Vec<PathBuf>> {
     let ledger = root.join(LEDGER);
-    let mut files = Vec::new();
-    for date in names(disk, &ledger)? {
-        let folder = ledger.join(date);
-        let names = names(disk, &folder)?;
-        files.extend(names.iter().filter(|name| name.ends_with(suffix)).map(|name| folder.join(name)));
-    }
-    Ok(files)
+    Ok(names(disk, &ledger)?.iter().map(|date| ledger.join(date)).collect())
+}
+
+/// The ledger's files of a day, sorted.
+pub(super) fn files_of(disk: &dyn Disk, day: &Path) -> Result<Vec<PathBuf>> {
+    let names = names(disk, day)?;
+    Ok(names.iter().filter(|name| name.ends_with(SUFFIX)).map(|name| day.join(name)).collect())
 }
 
 /// The lines of a file of the ledger.
 fn lines(disk: &dyn Disk, at: &Path) -> Result<Vec<Committed>> {
-    let bytes = disk.read(at).map_err(Error::io("read the ledger", at))?;
-    let line = |line| {
-        serde_json::from_slice(line)
-            .map_err(|_| Error::corrupt(&at.display().to_string(), "a line of the ledger is damaged"))
-    };
-    whole_lines(&bytes).map(line).collect()
+    whole_lines(&read(disk, at)?).map(|line| parse(at, line)).collect()
+}
+
+/// The first line of a file of the ledger; `None` where none was written to its end.
+pub(super) fn first_line(disk: &dyn Disk, at: &Path) -> Result<Option<Committed>> {
+    whole_lines(&read(disk, at)?).next().map(|line| parse(at, line)).transpose()
+}
+
+fn read(disk: &dyn Disk, at: &Path) -> Result<Vec<u8>> {
+    disk.read(at).map_err(Error::io("read the ledger", at))
+}
+
+fn parse(at: &Path, line: &[u8]) -> Result<Committed> {
+    serde_json::from_slice(line)
+        .map_err(|_| Error::corrupt(&at.display().to_string(), "a line of the ledger is damaged"))
 }
 
 /// The lines that were written to their ends; a crash can leave one that was not, and what it is of is noted again.
-pub(super) fn whole_lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+fn whole_lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     let end = bytes.iter().rposition(|&byte| byte == b'\n').unwrap_or(0);
     bytes[..end].split(|&byte| byte == b'\n').filter(|line| !line.is_empty())
 }
 
 /// What is in a folder, sorted; nothing where there is none.
-pub(super) fn names(disk: &dyn Disk, folder: &Path) -> Result<Vec<String>> {
+fn names(disk: &dyn Disk, folder: &Path) -> Result<Vec<String>> {
     let entries = match disk.list(folder) {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Vec::new(),
         entries => entries.map_err(Error::io("list folder", folder))?,

@@ -2,7 +2,7 @@
 //! and of the others, whatever became of the folders.
 
 use super::error::{Error, Result};
-use super::ledger::{Committed, LEDGER, SUFFIX, names, whole_lines};
+use super::ledger::{Committed, LEDGER, SUFFIX, days, files_of, first_line};
 use super::staged::STAGING;
 use super::{parts_of_run, run_of_file};
 use crate::disk::{Disk, make_durable_folder};
@@ -31,14 +31,12 @@ pub struct Work {
 }
 
 impl Work {
-    /// A file that was committed with its newest checkpoint; `None` where a crash tore the line.
+    /// A file that was committed with its newest checkpoint; `None` where a crash kept its line from being written.
     ///
     /// # Errors
     /// What the file system says; `Corrupt` where the line cannot be read.
     pub fn a_file(&self, disk: &dyn Disk) -> Result<Option<Committed>> {
-        let bytes = disk.read(&self.noted).map_err(Error::io("read the ledger", &self.noted))?;
-        let damaged = |_| Error::corrupt(&self.noted.display().to_string(), "a line of the ledger is damaged");
-        whole_lines(&bytes).next().map(|line| serde_json::from_slice(line).map_err(damaged)).transpose()
+        first_line(disk, &self.noted)
     }
 }
 
@@ -48,14 +46,15 @@ impl Work {
 /// What the file system says.
 pub fn works(disk: &dyn Disk, root: &Path) -> Result<Vec<Work>> {
     let mut works: BTreeMap<String, Work> = BTreeMap::new();
-    let ledger = root.join(LEDGER);
-    for date in names(disk, &ledger)? {
-        let folder = ledger.join(date);
-        for file in names(disk, &folder)? {
-            let Some((name, id, checkpoint)) = file.strip_suffix(SUFFIX).and_then(noted_by) else { continue };
+    for day in days(disk, root)? {
+        for noted in files_of(disk, &day)? {
+            let name = noted.file_name().and_then(OsStr::to_str);
+            let Some((name, id, checkpoint)) = name.and_then(|name| noted_by(name.strip_suffix(SUFFIX)?)) else {
+                continue;
+            };
             if works.get(id).is_none_or(|known| known.checkpoint < checkpoint) {
-                let work = Work { name: name.to_owned(), id: id.to_owned(), checkpoint, noted: folder.join(&file) };
-                works.insert(id.to_owned(), work);
+                let (name, id) = (name.to_owned(), id.to_owned());
+                works.insert(id.clone(), Work { name, id, checkpoint, noted });
             }
         }
     }
