@@ -51,7 +51,12 @@ impl RawBatch {
 
     /// The last record as an anchor. `None` for an empty batch.
     pub fn anchor(&self) -> Option<Anchor> {
-        let last = self.len().checked_sub(1)?;
+        self.anchor_of_first(self.len())
+    }
+
+    /// The last of the first `records` as an anchor. `None` where these are none.
+    pub fn anchor_of_first(&self, records: usize) -> Option<Anchor> {
+        let last = records.checked_sub(1)?;
         let bytes = |column: &BinaryArray| column.is_valid(last).then(|| column.value(last).to_vec());
         let (key, value) = (bytes(&self.keys), bytes(&self.values));
         Some(Anchor::new(self.offsets[last], self.broker_times_us[last], key.as_deref(), value.as_deref()))

@@ -94,7 +94,7 @@ impl Driver {
 
     /// Hands on what was made of the first `taken` of these records.
     fn pass(&mut self, raw: &RawBatch, taken: usize, effects: Vec<Effect>) -> Result<(), Failure> {
-        self.anchors.extend(raw.slice(0, taken).anchor().map(|anchor| (raw.partition, anchor)));
+        self.anchors.extend(raw.anchor_of_first(taken).map(|anchor| (raw.partition, anchor)));
         self.carry_out(effects)?;
         // Only now, with its rows handed on, may the batch move the watermark.
         if let Some(lane) = self.worker.lane_mut(raw.partition) {
