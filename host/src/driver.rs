@@ -13,6 +13,7 @@ use crate::capsule::Capsules;
 use crate::failpoint;
 use crate::failure::Failure;
 use crate::kafka::{Poll, Source};
+use crate::parts::caught;
 use crate::shared::{Command, Cost, LOWER, Letter, Report, Shared, Upgrade, Wires, lock};
 use crate::sink::{Writers, dead_letter_batch};
 use crate::tap::Taps;
@@ -107,7 +108,7 @@ pub struct Driver {
 impl Driver {
     /// Runs until told to stop; a failure is reported.
     pub fn run(mut self) {
-        let worked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.work()));
+        let worked = caught(|| self.work());
         let worked = worked.unwrap_or_else(|_| Err(Failure::new(Class::Bug, anyhow::anyhow!("a worker panicked"))));
         if let Err(failure) = worked {
             self.shared.abort.store(true, Ordering::SeqCst);

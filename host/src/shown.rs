@@ -16,11 +16,20 @@ pub fn is_hidden(c: char) -> bool {
 
 /// The text on one line, with escapes for what is hidden.
 pub fn shown(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
+    escaped(text, is_hidden)
+}
+
+/// Text in which the control characters are the program's own, colours among them, with escapes for what else is hidden.
+pub fn shown_in_colour(text: &str) -> String {
+    escaped(text, |c| !c.is_ascii() && is_hidden(c))
+}
+
+fn escaped(text: &str, hides: impl Fn(char) -> bool) -> String {
+    let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
-        if is_hidden(c) { line.extend(c.escape_default()) } else { line.push(c) }
+        if hides(c) { escaped.extend(c.escape_default()) } else { escaped.push(c) }
     }
-    line
+    escaped
 }
 
 /// The same with its lines as they are.

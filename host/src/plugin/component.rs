@@ -386,9 +386,13 @@ fn compile_and_tell(
     tracing::info!(plugin, %file, %digest, bytes = bytes.len(), "compiling");
     let began = Instant::now();
     let compiled = compile(runtime, path, bytes)?;
-    let code_bytes = compiled.image_range().end as usize - compiled.image_range().start as usize;
-    tracing::info!(plugin, %digest, code_bytes, "compiled in {:.1?}", began.elapsed());
+    tracing::info!(plugin, %digest, code_bytes = code_bytes(&compiled), "compiled in {:.1?}", began.elapsed());
     Ok(compiled)
+}
+
+fn code_bytes(compiled: &Compiled) -> usize {
+    let image = compiled.image_range();
+    image.end as usize - image.start as usize
 }
 
 /// An account for a component, with what it takes itself: its file, its compiled code, and the copy of its data that its
@@ -401,8 +405,7 @@ fn open_account(
     bytes: &[u8],
 ) -> Result<Arc<Account>, Error> {
     let account = Account::new(runtime.limits().version_bytes);
-    let code_bytes = compiled.image_range().end as usize - compiled.image_range().start as usize;
-    let own = (bytes.len() as u64).saturating_add(code_bytes as u64).saturating_add(contents.data_bytes);
+    let own = (bytes.len() as u64).saturating_add(code_bytes(compiled) as u64).saturating_add(contents.data_bytes);
     if account.take(own) {
         return Ok(account);
     }

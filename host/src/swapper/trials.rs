@@ -4,12 +4,12 @@ use super::{Asked, Done, Swapper, conflict, not_found, unacceptable};
 use crate::admin::Trial as Shown;
 use crate::admin::control::{Answer, Outcome, Refusal, RefusalKind};
 use crate::clock;
+use crate::parts::caught;
 use crate::plugin::Permit;
 use crate::shared::lock;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wasmill_pipeline::time::text::span;
@@ -76,7 +76,7 @@ impl Swapper {
         let (swapper, ended, permitted) = (self.clone(), trials.ended.0.clone(), permit.clone());
         let plugin = asked.plugin.clone();
         let work = move || {
-            let tried = catch_unwind(AssertUnwindSafe(|| consider(&swapper, &permitted)));
+            let tried = caught(|| consider(&swapper, &permitted));
             let message = "wasmill panicked over it, which is a mistake of wasmill's; the log has where";
             let panicked = |_| Err(Refusal { kind: RefusalKind::Failed, message: message.to_owned() });
             // Nobody is left to hear of it when the pipeline has ended.

@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::shown::{is_hidden, shown};
+use crate::shown::{shown, shown_in_colour};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -107,15 +107,8 @@ pub struct LogWriter(Screen);
 impl Write for LogWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         // Colours are the subscriber's own, and it escapes other control characters itself.
-        let text = String::from_utf8_lossy(bytes);
-        let text =
-            text.split_inclusive(|c: char| !c.is_ascii() && is_hidden(c)).map(|part| match part.chars().last() {
-                Some(last) if !last.is_ascii() && is_hidden(last) => {
-                    format!("{}{}", &part[..part.len() - last.len_utf8()], last.escape_default())
-                }
-                _ => part.to_owned(),
-            });
-        self.0.lock().above(text.collect::<String>().as_bytes())?;
+        let text = shown_in_colour(&String::from_utf8_lossy(bytes));
+        self.0.lock().above(text.as_bytes())?;
         Ok(bytes.len())
     }
 
