@@ -211,7 +211,8 @@ pub fn others(disk: &dyn Disk, root: &Path, job: &Job, newest: Option<&Manifest>
         if newer && alike && same_place && origin.get("pipeline") != Some(job.pipeline.as_str()) {
             let (name, at, path) = (&work.name, instant(file.committed_us), &file.path);
             said.push(format!(
-                "pipeline {name} has read the same topic into this output, up to {at}: what both have read is there twice. If                  it is this one by an older name, put its checkpoint folder back, path={path}"
+                "pipeline {name} has read the same topic into this output, up to {at}: what both have read is there \
+                 twice. If it is this one by an older name, put its checkpoint folder back, path={path}"
             ));
         }
     }
